@@ -1,6 +1,6 @@
 // Runs one project's specs: `node tools/jest.mjs <project root> unit|integration [jest flags]`.
 import { spawnSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { mkdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { resolve } from 'node:path';
 
@@ -8,6 +8,7 @@ const [projectRoot, kind, ...flags] = process.argv.slice(2);
 const { name } = JSON.parse(readFileSync(resolve(projectRoot, 'project.json'), 'utf8'));
 const jest = resolve(createRequire(import.meta.url).resolve('jest/package.json'), '../bin/jest.js');
 
+mkdirSync('dist/test-results', { recursive: true });
 const { status } = spawnSync(
   process.execPath,
   [

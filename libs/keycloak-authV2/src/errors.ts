@@ -1,0 +1,35 @@
+/** Every way in which this library fails; the gateway's table maps each code to a status, a cookie effect and a metric. */
+export type AuthErrorCode =
+  | 'keyring_invalid'
+  | 'token_unreadable'
+  | 'provider_unavailable'
+  | 'provider_rejected'
+  | 'reauthentication_required'
+  | 'callback_rejected'
+  | 'logout_token_invalid'
+  | 'bearer_invalid';
+
+export interface AuthErrorOptions {
+  /** Finer than the code, for logs and metrics; never shown to a client. */
+  reason?: string;
+  /** Seconds after which the provider is worth another try (RFC 9110 §10.2.3). */
+  retryAfterSeconds?: number;
+  cause?: unknown;
+}
+
+/** The one error class of this library. Messages are for operators and hold no token, key, cookie or ciphertext. */
+export class AuthError extends Error {
+  override readonly name = 'AuthError';
+  readonly reason: string | undefined;
+  readonly retryAfterSeconds: number | undefined;
+
+  constructor(readonly code: AuthErrorCode, message: string, options: AuthErrorOptions = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.reason = options.reason;
+    this.retryAfterSeconds = options.retryAfterSeconds;
+  }
+}
+
+export function isAuthError<Code extends AuthErrorCode>(error: unknown, ...codes: Code[]): error is AuthError & { code: Code } {
+  return error instanceof AuthError && (codes.length === 0 || (codes as AuthErrorCode[]).includes(error.code));
+}

@@ -1,0 +1,83 @@
+import { createSecretKey, hkdfSync, type KeyObject, scryptSync } from 'node:crypto';
+import { AuthError } from '../../errors.js';
+import { prepareXaesKey, type XaesKey } from './xaes256gcm.js';
+
+export type KeyStatus = 'primary' | 'decrypt-only';
+
+/** The keys a process can open tokens with; exactly one of them, the primary key, seals. */
+export interface Keyring {
+  readonly primary: string;
+  readonly kids: readonly string[];
+  key(kid: string): XaesKey | undefined;
+  /** The key of the plan's format, when `SESSION_TOKEN_ENCRYPTION_KEY` is known: AES-256-GCM, read only. */
+  readonly planKey: KeyObject | undefined;
+}
+
+const KID = /^[a-z0-9]{1,16}$/;
+export const MIN_KEY_TEXT_LENGTH = 32;
+
+/**
+ * The keyring of a deployment: the JSON keyring when there is one, else the single key `k1` derived from the plan's key
+ * text by HKDF-SHA-256 (RFC 5869). scrypt (RFC 7914) runs here, once per process, never per token.
+ * @throws AuthError `keyring_invalid`, whose message names what is wrong and never a key.
+ */
+export function createKeyring(source: { keyText?: string | undefined; keyringJson?: string | undefined }): Keyring {
+  const { keyText, keyringJson } = source;
+  if (keyText !== undefined && keyText.length < MIN_KEY_TEXT_LENGTH) {
+    throw invalid(`the key text is shorter than ${MIN_KEY_TEXT_LENGTH} characters`);
+  }
+  const planBytes = keyText === undefined ? undefined : scryptSync(keyText, 'session-tokens-salt', 32);
+  const planKey = planBytes && createSecretKey(planBytes);
+  if (keyringJson !== undefined) return keyringOf(parseKeyring(keyringJson), planKey);
+  if (!planBytes) throw invalid('there is neither a keyring nor a key text');
+  const k1 = Buffer.from(hkdfSync('sha256', planBytes, Buffer.alloc(0), 'session-token/v2/k1', 32));
+  return keyringOf({ primary: 'k1', keys: new Map([['k1', k1]]) }, planKey);
+}
+
+interface ParsedKeyring { primary: string; keys: Map<string, Buffer> }
+
+function keyringOf({ primary, keys }: ParsedKeyring, planKey: KeyObject | undefined): Keyring {
+  const prepared = new Map([...keys].map(([kid, bytes]) => [kid, prepareXaesKey(createSecretKey(bytes))]));
+  return { primary, kids: [...prepared.keys()], key: (kid) => prepared.get(kid), planKey };
+}
+
+function parseKeyring(json: string): ParsedKeyring {
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(json);
+  } catch {
+    // The parser's own message may quote the text, and so a key.
+    throw invalid('it is not valid JSON');
+  }
+  if (!isRecord(parsed) || typeof parsed['primary'] !== 'string' || !Array.isArray(parsed['keys'])) {
+    throw invalid('it must be { "primary": "<kid>", "keys": [ { "kid", "key", "status"? } ] }');
+  }
+  const keys = new Map<string, Buffer>();
+  const seen = new Set<string>();
+  const decryptOnly = new Set<string>();
+  for (const [index, entry] of (parsed['keys'] as unknown[]).entries()) {
+    const where = `key number ${index + 1}`;
+    if (!isRecord(entry) || typeof entry['kid'] !== 'string' || !KID.test(entry['kid'])) {
+      throw invalid(`${where} needs a "kid" of 1 to 16 characters a-z and 0-9`);
+    }
+    const { kid, key, status = 'active' } = entry as { kid: string; key?: unknown; status?: unknown };
+    if (keys.has(kid)) throw invalid(`the kid ${kid} stands there twice`);
+    const bytes = typeof key === 'string' ? Buffer.from(key, 'base64url') : Buffer.alloc(0);
+    if (bytes.length !== 32 || bytes.toString('base64url') !== (key as string).replace(/=+$/, '')) {
+      throw invalid(`the key of ${kid} is not 32 bytes in base64url`);
+    }
+    if (seen.has(bytes.toString('hex'))) throw invalid(`the key of ${kid} stands there twice, under another kid too`);
+    if (new Set(bytes).size < 8) throw invalid(`the key of ${kid} is not random: generate one with 32 random bytes`);
+    if (status !== 'active' && status !== 'decrypt-only') throw invalid(`the status of ${kid} is neither "active" nor "decrypt-only"`);
+    if (status === 'decrypt-only') decryptOnly.add(kid);
+    seen.add(bytes.toString('hex'));
+    keys.set(kid, bytes);
+  }
+  const { primary } = parsed as { primary: string };
+  if (!keys.has(primary)) throw invalid('the primary names no key of the keyring');
+  if (decryptOnly.has(primary)) throw invalid('the primary key is decrypt-only');
+  return { primary, keys };
+}
+
+const isRecord = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null && !Array.isArray(value);
+const invalid = (what: string): AuthError => new AuthError('keyring_invalid', what);
