@@ -1,4 +1,15 @@
 export { AuthError, type AuthErrorCode, isAuthError } from './errors.js';
+export { type AuthorizationRequest, type Identity, KeycloakClient, type KeycloakClientOptions, type TokenSet } from './client/KeycloakClient.js';
+export { hasRole } from './client/permissions.js';
 export type { TokenLocation } from './services/encryption/associatedData.js';
 export { createKeyring, type Keyring, MIN_KEY_TEXT_LENGTH } from './services/encryption/keyring.js';
 export { MAX_TOKEN_BYTES, type ReadPolicy, type StoredClass, TokenEncryption, type UnreadableReason } from './services/encryption/TokenEncryption.js';
+export { backchannelLogout } from './services/logout/backchannelLogout.js';
+export { endSessions, revokeAtProvider } from './services/logout/endSessions.js';
+export { type LogoutRequest, validateLogoutToken } from './services/logout/logoutToken.js';
+export { cookieHash, newSessionCookie } from './services/session/cookieHash.js';
+export type { Session } from './services/session/sessionMetadata.js';
+export { type ListedSession, type NewSession, type Profile, SessionStore } from './services/session/SessionStore.js';
+export { type BearerIdentity, JWTValidator } from './services/token/JWTValidator.js';
+export { type RefreshOutcome, RefreshTokenManager } from './services/token/RefreshTokenManager.js';
+export { type EndedSession, type EndReason, type SessionSelection, TokenVault } from './services/token/TokenVault.js';

@@ -1,4 +1,4 @@
-import { type Cipheriv, createCipheriv, createDecipheriv, createSecretKey, type KeyObject } from 'node:crypto';
+import { type Cipher, createCipheriv, createDecipheriv, createSecretKey, type KeyObject } from 'node:crypto';
 
 export const NONCE_BYTES = 24;
 export const TAG_BYTES = 16;
@@ -8,7 +8,7 @@ export const TAG_BYTES = 16;
  * two more and one AES-256-GCM call. The AES object is kept because ECB has no state between whole blocks.
  */
 export interface XaesKey {
-  readonly aes: Cipheriv;
+  readonly aes: Cipher;
   readonly k1: Buffer;
 }
 

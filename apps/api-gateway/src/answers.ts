@@ -1,0 +1,77 @@
+import type { ListedSession, Profile, Session } from '@session-gateway/keycloak-auth';
+import { Problem } from './errors.js';
+import type { Gateway } from './gateway.js';
+import type { HeaderReader } from './sameOrigin.js';
+
+const NO_STORE = { 'Cache-Control': 'no-store' };
+
+export function json(body: unknown, headers: Record<string, string> = {}): Response {
+  return new Response(JSON.stringify(body), { headers: { 'Content-Type': 'application/json', ...NO_STORE, ...headers } });
+}
+
+/** Several Set-Cookie headers need the list form; a record would join them. */
+export function empty(status: number, headers: [string, string][] = []): Response {
+  return new Response(null, { status, headers: [...Object.entries(NO_STORE), ...headers] });
+}
+
+export function html(body: string, options: { headers?: [string, string][]; formAction?: string } = {}): Response {
+  const policy = [
+    "default-src 'none'", "style-src 'self' 'unsafe-inline'", "img-src 'self' data:", "base-uri 'none'", "frame-ancestors 'none'",
+    `form-action 'self'${options.formAction ? ` ${options.formAction}` : ''}`,
+  ].join('; ');
+  return new Response(body, {
+    headers: [
+      ['Content-Type', 'text/html; charset=utf-8'], ['Content-Security-Policy', policy], ['X-Content-Type-Options', 'nosniff'],
+      ['Referrer-Policy', 'no-referrer'], ...Object.entries(NO_STORE), ...(options.headers ?? []),
+    ],
+  });
+}
+
+/** `GET /auth/session`: times in ISO 8601, never a token. */
+export function sessionBody(gateway: Gateway, session: Session, profile: Profile): unknown {
+  return {
+    session: {
+      id: session.id,
+      created_at: session.createdAt,
+      expires_at: session.expiresAt,
+      idle_expires_at: new Date(Math.min(gateway.store.idleExpiresAt(session).getTime(), session.expiresAt.getTime())),
+      token_expires_at: session.tokenExpiresAt,
+      last_accessed_at: session.lastAccessedAt,
+    },
+    user: { sub: session.subject, preferred_username: profile.preferredUsername, email: profile.email, name: profile.name, roles: session.roles },
+  };
+}
+
+export function listedBody(session: ListedSession, currentId: string | null): Record<string, unknown> {
+  return {
+    id: session.id,
+    created_at: session.createdAt,
+    last_accessed_at: session.lastAccessedAt,
+    expires_at: session.expiresAt,
+    ip_address: session.ipAddress,
+    user_agent: session.userAgent,
+    ...(currentId === null ? { sub: session.subject } : { current: session.id === currentId }),
+  };
+}
+
+export const headersOf = (request: Request): HeaderReader => (name) => request.headers.get(name);
+
+/** A form of at most `maxBytes`; read piece by piece, since a length need not be announced. */
+export async function readForm(request: Request, maxBytes: number): Promise<URLSearchParams> {
+  if (!/^application\/x-www-form-urlencoded(;|$)/i.test(request.headers.get('content-type') ?? '')) throw new Problem('request_invalid');
+  const chunks: Uint8Array[] = [];
+  let size = 0;
+  for await (const chunk of request.body ?? []) {
+    size += (chunk as Uint8Array).length;
+    if (size > maxBytes) throw new Problem('request_too_large');
+    chunks.push(chunk as Uint8Array);
+  }
+  return new URLSearchParams(Buffer.concat(chunks).toString('utf8'));
+}
+
+/** What a query says once; a parameter given twice is refused (RFC 6749 §3.1). */
+export function single(query: URLSearchParams, name: string): string | null {
+  const values = query.getAll(name);
+  if (values.length > 1) throw new Problem('request_invalid');
+  return values[0] ?? null;
+}

@@ -1,0 +1,53 @@
+import { type BearerIdentity, endSessions, type Session } from '@session-gateway/keycloak-auth';
+import { Problem } from './errors.js';
+import type { Gateway } from './gateway.js';
+import { type HeaderReader, requireSameOrigin } from './sameOrigin.js';
+
+/** Who a request is from. */
+export type Caller = { kind: 'session'; session: Session } | { kind: 'bearer'; identity: BearerIdentity; token: string };
+
+export interface Authentication {
+  readonly accepts: 'session' | 'bearer' | 'any';
+  /** False: do not move the idle timeout. */
+  readonly extend?: boolean;
+}
+
+/**
+ * The caller of a request. An unsafe request that carries the session cookie must prove same origin first. Where both are
+ * sent, a bearer token counts before the cookie, and an invalid one is an error, never a reason to fall back.
+ * @throws Problem 401, 403 or 400; storage and provider faults as they are
+ */
+export async function authenticate(gateway: Gateway, method: string, header: HeaderReader, { accepts, extend = true }: Authentication): Promise<Caller> {
+  const cookie = gateway.cookies.session(header('cookie'));
+  if (cookie !== null) requireSameOrigin(method, header, gateway.config.publicUrl.origin);
+  const token = accepts === 'session' ? null : bearerToken(header('authorization'));
+  if (token !== null) return { kind: 'bearer', identity: await gateway.validator.validate(token), token };
+  if (accepts === 'bearer') throw new Problem('bearer_invalid');
+  const session = await sessionOfCookie(gateway, cookie);
+  if (extend) gateway.store.touch(session);
+  return { kind: 'session', session };
+}
+
+/** The live session of a request's cookie. */
+export async function requireSession(gateway: Gateway, method: string, header: HeaderReader, options: { extend?: boolean } = {}): Promise<Session> {
+  const caller = await authenticate(gateway, method, header, { accepts: 'session', ...options });
+  if (caller.kind !== 'session') throw new Problem('session_not_found');
+  return caller.session;
+}
+
+async function sessionOfCookie(gateway: Gateway, cookie: string | null): Promise<Session> {
+  const found = cookie === null ? null : await gateway.store.find(cookie);
+  if (!found) throw new Problem('session_not_found');
+  if (found.state === 'live') return found.session;
+  const reason = gateway.store.isOver(found.session);
+  if (reason) {
+    const ended = await endSessions(gateway, { id: found.session.id }, reason);
+    gateway.metrics.sessionsEnded.inc({ reason }, ended.length);
+  }
+  throw new Problem('session_expired');
+}
+
+/** RFC 6750 §2.1; the scheme is case-insensitive (RFC 9110 §11.1). Another scheme is none of ours. */
+function bearerToken(authorization: string | null): string | null {
+  return /^Bearer +([^\s,]+)$/i.exec(authorization ?? '')?.[1] ?? null;
+}

@@ -1,0 +1,67 @@
+import { describe, expect, test } from '@jest/globals';
+import { ConfigError, readConfig } from './config.js';
+
+const production = {
+  NODE_ENV: 'production',
+  PUBLIC_URL: 'https://app.example',
+  DATABASE_URL: 'postgresql://u:p@db/app',
+  REDIS_URL: 'redis://cache',
+  KEYCLOAK_ISSUER: 'https://id.example/realms/r',
+  KEYCLOAK_CLIENT_ID: 'gateway',
+  KEYCLOAK_CLIENT_SECRET: 'a-client-secret',
+  SESSION_TOKEN_ENCRYPTION_KEY: 'a key text of thirty-two characters or more',
+};
+
+function problems(env: Record<string, string>): readonly string[] {
+  try {
+    readConfig(env);
+    return [];
+  } catch (error) {
+    if (error instanceof ConfigError) return error.problems;
+    throw error;
+  }
+}
+const names = (env: Record<string, string>): string[] => problems(env).map((line) => line.split(/[ :,]/)[0] ?? '').sort();
+
+describe('the configuration', () => {
+  test('of nothing at all is complete for development', () => {
+    const config = readConfig({});
+    expect([config.port, config.publicUrl.href, config.databaseUrl, config.keycloak, config.keyring]).toEqual([3000, 'http://localhost:3000/', undefined, undefined, undefined]);
+  });
+
+  test('of production with everything set is accepted', () => {
+    expect(problems(production)).toEqual([]);
+    expect(readConfig({ ...production, KEYCLOAK_ISSUER: 'https://id.example/realms/r/' }).keycloak?.issuer).toBe('https://id.example/realms/r');
+  });
+
+  test('of production names every embedded part at once', () => {
+    expect(names({ NODE_ENV: 'production' })).toEqual(['DATABASE_URL', 'KEYCLOAK_ISSUER', 'PUBLIC_URL', 'REDIS_URL', 'SESSION_TOKEN_ENCRYPTION_KEY']);
+  });
+
+  test('of production refuses plain http unless it is allowed by name', () => {
+    const http = { ...production, PUBLIC_URL: 'http://app.example', KEYCLOAK_ISSUER: 'http://id.example/realms/r' };
+    expect(names(http)).toEqual(['KEYCLOAK_ISSUER', 'PUBLIC_URL']);
+    expect(problems({ ...http, ALLOW_INSECURE_HTTP: 'true' })).toEqual([]);
+  });
+
+  test.each([
+    ['PORT', 'http'], ['PORT', '70000'], ['PUBLIC_URL', 'app.example'], ['PUBLIC_URL', 'https://app.example/base'], ['DATABASE_URL', 'mysql://u:sesame@db'], ['REDIS_URL', 'sesame'],
+    ['KEYCLOAK_ISSUER', 'not a url sesame'], ['KEYCLOAK_CLIENT_SECRET', ''], ['SESSION_TOKEN_ENCRYPTION_KEY', 'sesame'], ['SESSION_TOKEN_KEYRING', '{"primary":"sesame"}'],
+    ['SESSION_IDLE_TIMEOUT', '-1'], ['SESSION_COOKIE_SAMESITE', 'none'], ['TOKEN_READ_POLICY', 'v1'], ['LOG_LEVEL', 'loud'], ['REFRESH_AHEAD', '1.5'], ['GATEWAY_ROUTES', '[{"path":"/a","upstream":"sesame"}]'],
+    ['KEYCLOAK_CLIENT_AUTH', 'none'], ['BACKCHANNEL_LOGOUT_SCOPE', 'all'], ['LOGOUT_TOKEN_TYP', 'no'],
+  ])('with a wrong %s names it and keeps the value to itself', (name, value) => {
+    const found = problems({ ...production, [name]: value });
+    expect(found.map((line) => line.split(/[ :]/)[0])).toEqual([name]);
+    expect(found.join()).not.toContain('sesame');
+  });
+
+  test('with several faults reports them all', () => {
+    expect(names({ ...production, PORT: 'x', REDIS_URL: 'x', SESSION_TOKEN_ENCRYPTION_KEY: 'short' })).toEqual(['PORT', 'REDIS_URL', 'SESSION_TOKEN_ENCRYPTION_KEY']);
+  });
+
+  test('with a secret both given and in a file, or a file that is not there, is refused', () => {
+    expect(names({ ...production, KEYCLOAK_CLIENT_SECRET_FILE: '/nowhere' })).toEqual(['KEYCLOAK_CLIENT_SECRET']);
+    const { KEYCLOAK_CLIENT_SECRET: _, ...rest } = production;
+    expect(problems({ ...rest, KEYCLOAK_CLIENT_SECRET_FILE: '/nowhere' }).join()).toContain('KEYCLOAK_CLIENT_SECRET_FILE');
+  });
+});

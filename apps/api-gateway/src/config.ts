@@ -1,0 +1,191 @@
+import { readFileSync } from 'node:fs';
+import { createKeyring, isAuthError, type Keyring, type ReadPolicy } from '@session-gateway/keycloak-auth';
+import { parseRoutes, type GatewayRoute } from './gatewayRoutes.js';
+
+/** Everything the gateway is told from outside. A part left out is embedded: development only. */
+export interface Config {
+  readonly production: boolean;
+  readonly host: string;
+  readonly port: number;
+  readonly managementPort: number;
+  /** The browser's address of the gateway: an origin, without a path. */
+  readonly publicUrl: URL;
+  readonly dataDir: string;
+  readonly databaseUrl: string | undefined;
+  readonly redisUrl: string | undefined;
+  readonly keycloak: {
+    readonly issuer: string;
+    readonly clientId: string;
+    readonly clientSecret: string;
+    readonly internalUrl: string | undefined;
+    readonly clientAuth: 'client_secret_basic' | 'client_secret_post';
+    readonly userinfo: boolean;
+  } | undefined;
+  /** Undefined: generate a key into the data directory. */
+  readonly keyring: Keyring | undefined;
+  readonly tokenReadPolicy: ReadPolicy;
+  readonly routes: readonly GatewayRoute[];
+  readonly sessionIdleTimeoutMs: number;
+  readonly sessionAbsoluteTimeoutMs: number;
+  readonly sessionCookieSameSite: 'lax' | 'strict';
+  readonly refreshAheadMs: number;
+  readonly refreshSweepMs: number;
+  readonly backchannelLogoutScope: 'sid' | 'sub';
+  readonly logoutTokenTyp: 'required' | 'if-present';
+  readonly logLevel: string;
+}
+
+/** All that is wrong with a configuration, a line each: names of variables and what to do, never a value. */
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError';
+  constructor(readonly problems: readonly string[]) {
+    super(problems.join('\n'));
+  }
+}
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/** @throws ConfigError with every problem at once */
+export function readConfig(env: Environment): Config {
+  const problems: string[] = [];
+  const production = env['NODE_ENV'] === 'production';
+  const insecureAllowed = !production || env['ALLOW_INSECURE_HTTP'] === 'true';
+
+  /** The value of NAME or the content of the file that NAME_FILE names; empty is unset. */
+  const text = (name: string): string | undefined => {
+    const [value, file] = [env[name], env[`${name}_FILE`]];
+    if (value && file) problems.push(`${name} and ${name}_FILE are both set: keep one of them`);
+    if (value || !file) return value === '' ? undefined : value;
+    try {
+      const content = readFileSync(file, 'utf8').replace(/\r?\n$/, '');
+      if (content === '') problems.push(`${name}_FILE names an empty file`);
+      return content === '' ? undefined : content;
+    } catch {
+      problems.push(`${name}_FILE names a file that cannot be read`);
+      return undefined;
+    }
+  };
+  const oneOf = <Choice extends string>(name: string, choices: readonly Choice[], fallback: Choice): Choice => {
+    const value = env[name] || fallback;
+    if ((choices as readonly string[]).includes(value)) return value as Choice;
+    problems.push(`${name} must be one of: ${choices.join(', ')}`);
+    return fallback;
+  };
+  const integer = (name: string, fallback: number, min: number, max: number): number => {
+    const value = env[name];
+    if (!value) return fallback;
+    if (/^\d{1,10}$/.test(value) && Number(value) >= min && Number(value) <= max) return Number(value);
+    problems.push(`${name} must be a whole number from ${min} to ${max}`);
+    return fallback;
+  };
+  const url = (name: string, value: string | undefined, protocols: readonly string[]): URL | undefined => {
+    if (value === undefined) return undefined;
+    const parsed = URL.canParse(value) ? new URL(value) : undefined;
+    if (parsed && protocols.includes(parsed.protocol) && parsed.hostname !== '') return parsed;
+    problems.push(`${name} is not a URL of the form ${protocols.map((protocol) => `${protocol}//…`).join(' or ')}`);
+    return undefined;
+  };
+  const httpUrl = (name: string, value: string | undefined): URL | undefined => {
+    const parsed = url(name, value, ['https:', 'http:']);
+    if (parsed?.protocol === 'http:' && !insecureAllowed) {
+      problems.push(`${name} uses http in production: use https, or set ALLOW_INSECURE_HTTP=true where something in front ends TLS`);
+    }
+    if (parsed && (parsed.username || parsed.password || parsed.search || parsed.hash)) problems.push(`${name} must have no user, query or fragment`);
+    return parsed;
+  };
+  const embedded = (name: string, value: unknown, what: string): void => {
+    if (value === undefined && production) problems.push(`${name} must be set in production: ${what}`);
+  };
+
+  const port = integer('PORT', 3000, 1, 65_535);
+  const publicUrl = httpUrl('PUBLIC_URL', text('PUBLIC_URL')) ?? new URL(`http://localhost:${port}`);
+  if (publicUrl.pathname !== '/') problems.push('PUBLIC_URL must have no path: the gateway serves a whole origin');
+  if (production && !env['PUBLIC_URL']) problems.push('PUBLIC_URL must be set in production: the address under which browsers reach the gateway');
+
+  const databaseUrl = url('DATABASE_URL', text('DATABASE_URL'), ['postgresql:', 'postgres:'])?.href;
+  if (!env['DATABASE_URL'] && !env['DATABASE_URL_FILE']) embedded('DATABASE_URL', undefined, 'the embedded PostgreSQL is for development');
+  const redisUrl = url('REDIS_URL', text('REDIS_URL'), ['redis:', 'rediss:'])?.href;
+  if (!env['REDIS_URL'] && !env['REDIS_URL_FILE']) embedded('REDIS_URL', undefined, 'the in-process cache serves one instance only');
+
+  const keycloak = readKeycloak({ env, text, httpUrl, oneOf, embedded, problems });
+  const keyring = readKeyring({ text, embedded, problems });
+  const tokenReadPolicy = oneOf<ReadPolicy>('TOKEN_READ_POLICY', ['v2', 'v2+plan', 'all'], 'v2+plan');
+  const { routes, problems: routeProblems } = parseRoutes(text('GATEWAY_ROUTES'));
+  problems.push(...routeProblems.map((problem) => `GATEWAY_ROUTES: ${problem}`));
+
+  const config: Config = {
+    production, port, publicUrl, databaseUrl, redisUrl, keycloak, keyring, tokenReadPolicy, routes,
+    host: env['HOST'] || '127.0.0.1',
+    managementPort: integer('MANAGEMENT_PORT', 3001, 0, 65_535),
+    dataDir: env['DATA_DIR'] || '.data',
+    sessionIdleTimeoutMs: integer('SESSION_IDLE_TIMEOUT', 1800, 1, 31_536_000) * 1000,
+    sessionAbsoluteTimeoutMs: integer('SESSION_ABSOLUTE_TIMEOUT', 36_000, 1, 31_536_000) * 1000,
+    sessionCookieSameSite: oneOf('SESSION_COOKIE_SAMESITE', ['lax', 'strict'], 'lax'),
+    refreshAheadMs: integer('REFRESH_AHEAD', 30, 0, 86_400) * 1000,
+    refreshSweepMs: integer('REFRESH_SWEEP', 10, 0, 86_400) * 1000,
+    backchannelLogoutScope: oneOf('BACKCHANNEL_LOGOUT_SCOPE', ['sid', 'sub'], 'sid'),
+    logoutTokenTyp: oneOf('LOGOUT_TOKEN_TYP', ['required', 'if-present'], 'required'),
+    logLevel: oneOf('LOG_LEVEL', ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'], 'info'),
+  };
+  if (config.managementPort === port) problems.push('MANAGEMENT_PORT must differ from PORT');
+  if (problems.length > 0) throw new ConfigError(problems);
+  return config;
+}
+
+interface Reader {
+  env: Environment;
+  text: (name: string) => string | undefined;
+  httpUrl: (name: string, value: string | undefined) => URL | undefined;
+  oneOf: <Choice extends string>(name: string, choices: readonly Choice[], fallback: Choice) => Choice;
+  embedded: (name: string, value: unknown, what: string) => void;
+  problems: string[];
+}
+
+function readKeycloak({ env, text, httpUrl, oneOf, embedded, problems }: Reader): Config['keycloak'] {
+  const issuer = text('KEYCLOAK_ISSUER');
+  const clientId = text('KEYCLOAK_CLIENT_ID');
+  const clientSecret = text('KEYCLOAK_CLIENT_SECRET');
+  const internalUrl = text('KEYCLOAK_INTERNAL_URL');
+  httpUrl('KEYCLOAK_ISSUER', issuer);
+  httpUrl('KEYCLOAK_INTERNAL_URL', internalUrl);
+  const clientAuth = oneOf('KEYCLOAK_CLIENT_AUTH', ['client_secret_basic', 'client_secret_post'], 'client_secret_basic');
+  const userinfo = oneOf('KEYCLOAK_USERINFO', ['true', 'false'], 'false') === 'true';
+  embedded('KEYCLOAK_ISSUER', issuer ?? env['KEYCLOAK_ISSUER_FILE'], 'the development OpenID Provider is for development');
+  if (issuer === undefined) {
+    for (const name of ['KEYCLOAK_CLIENT_ID', 'KEYCLOAK_CLIENT_SECRET', 'KEYCLOAK_INTERNAL_URL']) {
+      if (env[name] || env[`${name}_FILE`]) problems.push(`${name} is set but KEYCLOAK_ISSUER is not: set both, or neither for the development provider`);
+    }
+    return undefined;
+  }
+  if (clientId === undefined) problems.push('KEYCLOAK_CLIENT_ID must be set together with KEYCLOAK_ISSUER');
+  if (clientSecret === undefined) problems.push('KEYCLOAK_CLIENT_SECRET must be set together with KEYCLOAK_ISSUER');
+  const trim = (value: string): string => value.replace(/\/+$/, '');
+  return {
+    issuer: trim(issuer), clientId: clientId ?? '', clientSecret: clientSecret ?? '', clientAuth, userinfo,
+    internalUrl: internalUrl === undefined ? undefined : trim(internalUrl),
+  };
+}
+
+function readKeyring({ text, embedded, problems }: Pick<Reader, 'text' | 'embedded' | 'problems'>): Keyring | undefined {
+  const before = problems.length;
+  const keyText = text('SESSION_TOKEN_ENCRYPTION_KEY');
+  const keyringJson = text('SESSION_TOKEN_KEYRING');
+  if (problems.length > before) return undefined;
+  if (keyText === undefined && keyringJson === undefined) {
+    embedded('SESSION_TOKEN_ENCRYPTION_KEY', undefined, 'a generated key would be lost with the machine (or set SESSION_TOKEN_KEYRING)');
+    return undefined;
+  }
+  // Each on its own, so that a fault is put down to the variable that has it.
+  const check = (name: string, source: Parameters<typeof createKeyring>[0]): Keyring | undefined => {
+    try {
+      return createKeyring(source);
+    } catch (error) {
+      if (!isAuthError(error, 'keyring_invalid')) throw error;
+      problems.push(`${name}: ${error.message}`);
+      return undefined;
+    }
+  };
+  const ofText = keyText === undefined ? undefined : check('SESSION_TOKEN_ENCRYPTION_KEY', { keyText });
+  if (keyringJson === undefined || (keyText !== undefined && !ofText)) return ofText;
+  return check('SESSION_TOKEN_KEYRING', { keyText, keyringJson });
+}

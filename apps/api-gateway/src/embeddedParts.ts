@@ -1,0 +1,87 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { join, resolve } from 'node:path';
+import type { KeycloakClientOptions } from '@session-gateway/keycloak-auth';
+import type { Config } from './config.js';
+
+/** What stands in for everything that is not configured. Development only: production never gets here without its own. */
+export interface EmbeddedParts {
+  readonly databaseUrl: string;
+  readonly encryptionKey: string | undefined;
+  readonly keycloak: KeycloakClientOptions;
+  readonly developmentProvider: { path: string; listener: (request: IncomingMessage, response: ServerResponse) => void } | null;
+  /** The variables that would replace what is embedded. */
+  readonly names: readonly string[];
+  banner(): string;
+  stop(): Promise<void>;
+}
+
+const REALM_PATH = '/realms/neurotracker';
+const CLIENT_ID = 'api-gateway';
+
+/** Starts what is missing; the packages behind it are loaded only then. */
+export async function startEmbeddedParts(config: Config): Promise<EmbeddedParts> {
+  const missing = {
+    DATABASE_URL: config.databaseUrl === undefined,
+    REDIS_URL: config.redisUrl === undefined,
+    KEYCLOAK_ISSUER: config.keycloak === undefined,
+    SESSION_TOKEN_ENCRYPTION_KEY: config.keyring === undefined,
+  };
+  const names = Object.entries(missing).flatMap(([name, isMissing]) => (isMissing ? [name] : []));
+  const common = { names, banner: () => banner(config, names) };
+  if (config.databaseUrl !== undefined && config.keycloak !== undefined && config.keyring !== undefined) {
+    return { ...common, databaseUrl: config.databaseUrl, encryptionKey: undefined, keycloak: config.keycloak, developmentProvider: null, stop: async () => undefined };
+  }
+
+  const { createDevelopmentProvider, readOrCreateSecret, startEmbeddedPostgres } = await import('@session-gateway/embedded');
+  const dataDir = resolve(config.dataDir);
+  const encryptionKey = config.keyring ? undefined : readOrCreateSecret(join(dataDir, 'session-token-encryption.key'));
+  const postgres = config.databaseUrl === undefined ? await startEmbeddedPostgres({ dataDir: join(dataDir, 'postgres') }) : null;
+
+  let { keycloak } = config as { keycloak: KeycloakClientOptions | undefined };
+  let provider: Awaited<ReturnType<typeof createDevelopmentProvider>> | null = null;
+  if (keycloak === undefined) {
+    const { origin } = config.publicUrl;
+    const issuer = origin + REALM_PATH;
+    const clientSecret = readOrCreateSecret(join(dataDir, 'client-secret.key'));
+    provider = await createDevelopmentProvider({
+      issuer, dataDir: join(dataDir, 'provider'), clientId: CLIENT_ID, clientSecret,
+      redirectUris: [`${origin}/auth/callback`], postLogoutRedirectUris: [`${origin}/`],
+    });
+    // It is served by this process: its own calls need not find their way through PUBLIC_URL.
+    keycloak = { issuer, clientId: CLIENT_ID, clientSecret, internalUrl: `http://${config.host.includes(':') ? `[${config.host}]` : config.host}:${config.port}${REALM_PATH}` };
+  }
+  const listener = provider?.handler;
+  return {
+    ...common,
+    databaseUrl: config.databaseUrl ?? postgres?.url ?? '',
+    encryptionKey,
+    keycloak,
+    developmentProvider: listener ? { path: `${REALM_PATH}/`, listener } : null,
+    async stop() {
+      await provider?.close();
+      await postgres?.stop();
+    },
+  };
+}
+
+const EMBEDDED: Readonly<Record<string, string>> = {
+  DATABASE_URL: 'PostgreSQL         kept in the data directory',
+  REDIS_URL: 'cache              in this process; one instance only',
+  KEYCLOAK_ISSUER: 'identity provider  a development OpenID Provider; log in as demo, password demo',
+  SESSION_TOKEN_ENCRYPTION_KEY: 'encryption key     generated, in the data directory: losing it means logging in again',
+};
+
+/** One clear notice of what is embedded and what to set instead. */
+function banner(config: Config, names: readonly string[]): string {
+  const width = Math.max(...names.map((name) => name.length));
+  return `
+  Session gateway: ${config.publicUrl.origin}
+
+  Embedded, for development (production refuses all of these):
+${names.map((name) => `    ${EMBEDDED[name] ?? ''}\n    ${' '.repeat(19)}set ${name.padEnd(width)} to replace it`).join('\n')}
+
+  Data directory: ${resolve(config.dataDir)}
+  Stop with Ctrl-C.
+
+`;
+}

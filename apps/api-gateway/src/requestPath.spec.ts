@@ -1,0 +1,21 @@
+import { describe, expect, test } from '@jest/globals';
+import { unambiguousPath } from './requestPath.js';
+
+describe('a request path', () => {
+  test.each(['/', '/api', '/api/a%20b', '/api/items?next=//x', '/a.b/..c', '/caf%C3%A9', '/a;v=1/b', '/api?x=%2f%00', '/%61pi'])('%s has one reading', (target) => {
+    expect(unambiguousPath(target)?.raw).toBe(target.split('?')[0]);
+  });
+
+  test('is decoded for the second reading that rules are held against', () => {
+    expect(unambiguousPath('/%61p%69/x')).toEqual({ raw: '/%61p%69/x', decoded: '/api/x' });
+    expect(unambiguousPath('/%2561pi')?.decoded).toBe('/api');
+  });
+
+  test.each([
+    '//api', '/api//x', '/./api', '/../api', '/a/../api', '/a/..', '/%2e/api', '/%2E%2e/api', '/.%2e/api', '/%252e%252e/api', '/a%2fb', '/a%2Fb', '/a%252fb', '/a%25252fb',
+    '/a\\b', '/a%5cb', '/a%255Cb', '/a%00', '/a%2500', '/..;/api', '/.;x=1/api', '/..%3b/api', '/%2e%2e;/api', '/api#x', '/a b', '/a\tb', '/caf\u00e9', '/a%', '/a%2', '/a%zz',
+    '/%c0%af', '/%e0%80%af', '/%ef%bc%8f', '/%ef%bc%8e%ef%bc%8e/', '/%EF%BC%BC', '*', '', 'api', 'http://other/api', '/a%0d%0ab',
+  ])('%j could be read in two ways', (target) => {
+    expect(unambiguousPath(target)).toBeNull();
+  });
+});

@@ -1,0 +1,112 @@
+import { createHash } from 'node:crypto';
+import { endSessions, isAuthError, newSessionCookie, type TokenSet } from '@session-gateway/keycloak-auth';
+import { Elysia } from 'elysia';
+import { empty, html, single } from '../answers.js';
+import { Problem } from '../errors.js';
+import type { Gateway } from '../gateway.js';
+import { LOGIN_STATE_SECONDS, type LoginState, loginCookieName, openLoginState, sealLoginState } from '../loginState.js';
+import { escapeHtml } from '../page.js';
+import { remoteAddress } from '../remoteAddress.js';
+import { localPath } from '../returnTo.js';
+
+/** Passed on to the provider as they are (OpenID Connect Core §3.1.2.1). */
+const PASSED_ON = ['prompt', 'login_hint', 'acr_values', 'max_age', 'ui_locales'];
+/** Logins given up leave their cookies behind; beyond this many the browser's request headers would grow too large. */
+const MAX_LOGINS_UNDER_WAY = 8;
+
+/** Login: the authorization request and its response. */
+export function loginRoutes(gateway: Gateway) {
+  const { config, client, cookies, encryption, metrics, log } = gateway;
+  const redirectUri = new URL('/auth/callback', config.publicUrl).href;
+  const { origin } = config.publicUrl;
+
+  return new Elysia()
+    .get('/auth/login', async ({ request }) => {
+      const destination = request.headers.get('sec-fetch-dest');
+      if (destination !== null && destination !== 'document') throw new Problem('navigation_required');
+      const query = new URL(request.url).searchParams;
+      const returnTo = localPath(single(query, 'return_to') ?? '/', origin);
+      if (returnTo === null) throw new Problem('return_to_rejected');
+      const extra: Record<string, string> = {};
+      for (const name of PASSED_ON) {
+        const value = single(query, name);
+        if (value !== null) extra[name] = value;
+      }
+      if (extra['max_age'] !== undefined && !/^\d{1,9}$/.test(extra['max_age'])) throw new Problem('request_invalid');
+      const { url, ...secrets } = await client.authorizationRequest(redirectUri, extra);
+      const name = loginCookieName(cookies.loginPrefix, secrets.state);
+      const state: LoginState = {
+        ...secrets, returnTo, startedAt: Date.now(), ...(extra['max_age'] === undefined ? {} : { maxAgeSeconds: Number(extra['max_age']) }),
+      };
+      const underWay = cookies.loginNames(request.headers.get('cookie'));
+      const given = underWay.length >= MAX_LOGINS_UNDER_WAY ? underWay : [];
+      return empty(302, [
+        ['Location', url.href],
+        ['Set-Cookie', cookies.setLogin(name, sealLoginState(encryption, name, state), LOGIN_STATE_SECONDS)],
+        ...given.map((old): [string, string] => ['Set-Cookie', cookies.setLogin(old, '', 0)]),
+      ]);
+    })
+    .get('/auth/callback', async ({ request }) => {
+      const { search, searchParams } = new URL(request.url);
+      const state = searchParams.getAll('state');
+      const cookieHeader = request.headers.get('cookie');
+      const name = loginCookieName(cookies.loginPrefix, state[0] ?? '');
+      const sealed = cookies.login(cookieHeader, name);
+      const login = sealed === null ? null : openLoginState(encryption, name, sealed);
+      if (state.length !== 1 || login === null || login.state !== state[0]) {
+        metrics.logins.inc({ outcome: 'no_login_state' });
+        throw new Problem('callback_rejected');
+      }
+      const tokens = await redeem(gateway, new URL(redirectUri + search), login);
+      const previous = cookies.session(cookieHeader);
+      const cookie = await begin(gateway, tokens, request);
+      if (previous !== null) await replace(gateway, previous);
+      metrics.logins.inc({ outcome: 'logged_in' });
+      log.info({ event: 'login', sub: tokens.identity.subject }, 'logged in');
+      const set: [string, string][] = [['Set-Cookie', cookies.setSession(cookie)], ['Set-Cookie', cookies.setLogin(name, '', 0)]];
+      // With SameSite=Strict a redirect that the provider's site began would arrive without the new cookie; a page's own navigation brings it.
+      return config.sessionCookieSameSite === 'strict'
+        ? html(`<!doctype html><meta http-equiv="refresh" content="0;url=${escapeHtml(login.returnTo)}"><title>Logged in</title><a href="${escapeHtml(login.returnTo)}">Continue</a>`, { headers: set })
+        : empty(302, [['Location', login.returnTo], ...set]);
+    });
+}
+
+async function redeem(gateway: Gateway, callbackUrl: URL, { state, oidcNonce, codeVerifier, maxAgeSeconds }: LoginState): Promise<TokenSet> {
+  try {
+    return await gateway.client.exchangeCode(callbackUrl, { state, oidcNonce, codeVerifier, ...(maxAgeSeconds === undefined ? {} : { maxAgeSeconds }) });
+  } catch (error) {
+    gateway.metrics.logins.inc({ outcome: isAuthError(error) ? error.code : 'failed' });
+    throw error;
+  }
+}
+
+/** Writes session and tokens in one transaction; the cookie's value exists here and in the answer only. */
+async function begin(gateway: Gateway, tokens: TokenSet, request: Request): Promise<string> {
+  const { db, store, vault, client, config } = gateway;
+  const cookie = newSessionCookie();
+  const userAgent = request.headers.get('user-agent')?.slice(0, 512) ?? null;
+  const absolute = Date.now() + config.sessionAbsoluteTimeoutMs;
+  const { identity, refreshExpiresAt } = tokens;
+  try {
+    await db.transaction(async (sql) => {
+      const id = await store.create(sql, {
+        cookie, ...identity, userAgent,
+        expiresAt: new Date(Math.min(absolute, refreshExpiresAt?.getTime() ?? Infinity)),
+        ipAddress: remoteAddress(request),
+        fingerprint: userAgent === null ? null : createHash('sha256').update(userAgent).digest('hex').slice(0, 16),
+      });
+      await vault.store(sql, id, tokens);
+    });
+  } catch (error) {
+    // Nobody will ever hold these tokens: do not leave the grant behind.
+    if (tokens.refreshToken) client.revoke(tokens.refreshToken).catch(() => undefined);
+    throw error;
+  }
+  return cookie;
+}
+
+/** A login in a browser that still has a session ends that one here; the provider's session goes on, the new one hangs on it. */
+async function replace(gateway: Gateway, cookie: string): Promise<void> {
+  const found = await gateway.store.find(cookie);
+  if (found) await endSessions(gateway, { id: found.session.id }, 'replaced');
+}

@@ -1,0 +1,125 @@
+import { createHash, randomUUID } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { PrismaPg } from '@prisma/adapter-pg';
+import pg from 'pg';
+import { DatabaseError, isStorageUnavailable } from './errors.js';
+import { withSchemaEngine } from './schemaEngine.js';
+
+export const INITIAL_MIGRATION = '0_init';
+/** "session gateway migration" as a number of our own; Prisma's own lock is another. */
+const LOCK_KEY = 7_366_197_001;
+/** What an existing database must have for its sessions to be taken over. */
+const REQUIRED: Readonly<Record<string, readonly string[]>> = {
+  users: ['id', 'keycloak_id'],
+  user_sessions: ['id', 'user_id', 'keycloak_session_id', 'access_token', 'refresh_token', 'id_token', 'expires_at', 'created_at', 'updated_at'],
+};
+const LEGACY_TABLES = ['accounts', 'verifications'];
+
+export interface Migrated {
+  /** Names of the migrations that this call applied, in order. */
+  readonly applied: readonly string[];
+  /** Whether an existing database without history was taken over. */
+  readonly adopted: boolean;
+}
+
+/**
+ * `prisma migrate deploy` in process: the same engine, history table, checksums. A database that has the tables but no
+ * history is adopted. Several processes at once apply once.
+ * @throws DatabaseError; connection faults as they are
+ */
+export async function migrate({ url, prismaDir, dropData = false }: { url: string; prismaDir: string; dropData?: boolean }): Promise<Migrated> {
+  const lock = new pg.Client({ connectionString: url, connectionTimeoutMillis: 5_000, application_name: 'session-gateway-migrate' });
+  // A connection that breaks while it only holds the lock must not end the process; the statements will tell.
+  lock.on('error', () => undefined);
+  await lock.connect();
+  try {
+    await lock.query('SELECT pg_advisory_lock($1)', [LOCK_KEY]);
+    await refuseToDropData(lock, dropData);
+    const adopted = await adopt(lock, prismaDir);
+    return { applied: await apply(url, prismaDir), adopted };
+  } finally {
+    await lock.end().catch(() => undefined);
+  }
+}
+
+/** Where schema and migrations are: beside a built program, or in the library's folder. */
+export function findPrismaDir(importMetaUrl: string): string {
+  let folder = dirname(fileURLToPath(importMetaUrl));
+  for (;;) {
+    for (const candidate of [join(folder, 'prisma'), join(folder, 'libs/database/prisma')]) {
+      if (existsSync(join(candidate, 'schema.prisma'))) return candidate;
+    }
+    if (dirname(folder) === folder) throw new DatabaseError('migration_failed', 'the prisma folder with schema and migrations is missing beside the program');
+    folder = dirname(folder);
+  }
+}
+
+async function refuseToDropData(client: pg.Client, dropData: boolean): Promise<void> {
+  if (dropData) return;
+  const counts: string[] = [];
+  for (const table of LEGACY_TABLES) {
+    if (!(await tableExists(client, table))) continue;
+    const { rows: [row] } = await client.query<{ count: string }>(`SELECT count(*) FROM ${pg.escapeIdentifier(table)}`);
+    if (row && row.count !== '0') counts.push(`${table} has ${row.count} row${row.count === '1' ? '' : 's'}`);
+  }
+  if (counts.length > 0) {
+    throw new DatabaseError('legacy_tables_not_empty', `nothing was changed: ${counts.join(' and ')}; save them, then migrate with --drop-data to drop these tables with their rows`);
+  }
+}
+
+/** Records 0_init as applied where its tables are there already and nobody has recorded anything. */
+async function adopt(client: pg.Client, prismaDir: string): Promise<boolean> {
+  if (await tableExists(client, '_prisma_migrations')) {
+    const { rows: [row] } = await client.query<{ count: string }>('SELECT count(*) FROM _prisma_migrations');
+    if (row?.count !== '0') return false;
+  }
+  if (!(await tableExists(client, 'users')) && !(await tableExists(client, 'user_sessions'))) return false;
+  const missing: string[] = [];
+  for (const [table, wanted] of Object.entries(REQUIRED)) {
+    const { rows } = await client.query<{ column_name: string }>(
+      'SELECT column_name FROM information_schema.columns WHERE table_schema = current_schema() AND table_name = $1', [table]);
+    const has = new Set(rows.map((row) => row.column_name));
+    missing.push(...wanted.filter((column) => !has.has(column)).map((column) => `${table}.${column}`));
+  }
+  if (missing.length > 0) throw new DatabaseError('not_adoptable', `nothing was changed: this database has tables of these names but not these columns: ${missing.join(', ')}`);
+  const sql = await readFile(join(prismaDir, 'migrations', INITIAL_MIGRATION, 'migration.sql'));
+  await client.query('BEGIN');
+  // The table as Prisma creates it.
+  await client.query(`CREATE TABLE IF NOT EXISTS _prisma_migrations (
+    id VARCHAR(36) PRIMARY KEY NOT NULL, checksum VARCHAR(64) NOT NULL, finished_at TIMESTAMPTZ, migration_name VARCHAR(255) NOT NULL,
+    logs TEXT, rolled_back_at TIMESTAMPTZ, started_at TIMESTAMPTZ NOT NULL DEFAULT now(), applied_steps_count INTEGER NOT NULL DEFAULT 0)`);
+  await client.query('INSERT INTO _prisma_migrations (id, checksum, finished_at, migration_name) VALUES ($1, $2, now(), $3)',
+    [randomUUID(), createHash('sha256').update(sql).digest('hex'), INITIAL_MIGRATION]);
+  await client.query('COMMIT');
+  return true;
+}
+
+async function apply(url: string, prismaDir: string): Promise<string[]> {
+  const filters = { externalTables: [], externalEnums: [] };
+  try {
+    return await withSchemaEngine(prismaDir, new PrismaPg({ connectionString: url, connectionTimeoutMillis: 5_000 }), async (engine, migrationsList) => {
+      const history = await engine.diagnoseMigrationHistory({ migrationsList, filters, optInToShadowDatabase: false });
+      if (history.editedMigrationNames.length > 0) {
+        throw new DatabaseError('migration_edited', `these migrations were edited after they had been applied: ${history.editedMigrationNames.join(', ')}`);
+      }
+      if (history.history?.diagnostic === 'migrationsDirectoryIsBehind' || history.history?.diagnostic === 'historiesDiverge') {
+        throw new DatabaseError('database_newer', 'the database has migrations that this version does not know: run the version that made them, or a newer one');
+      }
+      // Each migration is one transaction, so one that failed has left nothing behind and can be tried again.
+      for (const migrationName of history.failedMigrationNames) await engine.markMigrationRolledBack({ migrationName });
+      return (await engine.applyMigrations({ migrationsList, filters })).appliedMigrationNames;
+    });
+  } catch (error) {
+    if (error instanceof DatabaseError || isStorageUnavailable(error)) throw error;
+    throw new DatabaseError('migration_failed', `the schema could not be migrated: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+  }
+}
+
+async function tableExists(client: pg.Client, table: string): Promise<boolean> {
+  const { rows: [row] } = await client.query<{ found: boolean }>(
+    'SELECT EXISTS (SELECT 1 FROM information_schema.tables WHERE table_schema = current_schema() AND table_name = $1) AS found', [table]);
+  return row?.found === true;
+}

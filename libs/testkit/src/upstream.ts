@@ -1,0 +1,134 @@
+import { createHash } from 'node:crypto';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { later, startServer, type TestServer } from './httpServer.js';
+import { claimsOf } from './providerState.js';
+
+/** One request as it arrived, and the body of the JSON answer to it. */
+export interface UpstreamRequest {
+  method: string;
+  /** As on the request line, not decoded. */
+  url: string;
+  httpVersion: string;
+  /** Name, value, name, value, … in order, names as spelled by the sender. */
+  rawHeaders: string[];
+  /** As Node reads them: lower-case names, duplicates joined. */
+  headers: Record<string, string | string[] | undefined>;
+  bodyBytes: number;
+  bodySha256: string;
+  /** The whole bearer token, and its claims (read, not verified; none when it is no JWT). */
+  bearer: string | null;
+  claims: Record<string, unknown> | null;
+}
+
+export interface Upstream extends TestServer {
+  /** The latest requests, oldest first, at most 1000. */
+  readonly requests: readonly UpstreamRequest[];
+  count(): number;
+  /** Requests that are being answered at this moment. */
+  open(): number;
+  /** Responses that the client left before their end. */
+  aborted(): number;
+  clear(): void;
+  dispose(): Promise<void>;
+}
+
+const KEPT = 1_000;
+
+/**
+ * An API that answers each request with JSON saying what arrived. The last path segments steer it, below any prefix:
+ * `/status/418` · `/slow/200` (after 200 ms) · `/hang` (never) · `/download/1000000` (that many bytes, in pieces) ·
+ * `/upload` (reads as slowly as it likes, answers length and hash) · `/sse/3` (three events, 20 ms apart) ·
+ * `/reset` (cuts the connection) · `/cut` (cuts it within the body) · `/cookies` (two Set-Cookie headers) ·
+ * `/pingpong` (sends back each piece as it arrives).
+ */
+export async function startUpstream(options: { port?: number } = {}): Promise<Upstream> {
+  const requests: UpstreamRequest[] = [];
+  let [count, open, aborted] = [0, 0, 0];
+  const server = await startServer((request, response) => {
+    count += 1;
+    open += 1;
+    response.once('close', () => {
+      open -= 1;
+      if (!response.writableFinished) aborted += 1;
+    });
+    return answer(request, response, (seen) => {
+      requests.push(seen);
+      if (requests.length > KEPT) requests.shift();
+    });
+  }, options.port);
+  return {
+    ...server,
+    requests,
+    count: () => count,
+    open: () => open,
+    aborted: () => aborted,
+    clear() {
+      requests.length = 0;
+      count = aborted = 0;
+    },
+    dispose: server.stop,
+  };
+}
+
+async function answer(request: IncomingMessage, response: ServerResponse, keep: (seen: UpstreamRequest) => void): Promise<void> {
+  const [, action = '', amount = ''] = /\/([a-z]+)(?:\/(\d+))?$/.exec((request.url ?? '').split('?')[0] ?? '') ?? [];
+  if (action === 'pingpong') {
+    keep(describe(request, 0, ''));
+    response.writeHead(200, { 'content-type': 'application/octet-stream' }).flushHeaders();
+    request.pipe(response);
+    return;
+  }
+  const hash = createHash('sha256');
+  let bytes = 0;
+  for await (const piece of request as AsyncIterable<Buffer>) {
+    hash.update(piece);
+    bytes += piece.length;
+  }
+  const seen = describe(request, bytes, hash.digest('hex'));
+  keep(seen);
+  const json = (status: number, headers: Record<string, string | string[]> = {}): void => {
+    response.writeHead(status, { 'content-type': 'application/json', ...headers }).end(JSON.stringify(seen));
+  };
+  switch (action) {
+    case 'status': return json(Number(amount));
+    case 'slow': return void (await later(Number(amount)), json(200));
+    case 'hang': return;
+    case 'reset': return void request.socket.destroy();
+    case 'cut': {
+      response.writeHead(200, { 'content-type': 'text/plain', 'content-length': '1000' }).write('half');
+      await later(20);
+      return void request.socket.destroy();
+    }
+    case 'cookies': return json(200, { 'set-cookie': ['a=1; Path=/', 'b=2; Path=/; HttpOnly'] });
+    case 'download': return download(response, Number(amount));
+    case 'sse': return serverSentEvents(response, Number(amount));
+    default: return json(200);
+  }
+}
+
+async function download(response: ServerResponse, bytes: number): Promise<void> {
+  response.writeHead(200, { 'content-type': 'application/octet-stream' });
+  const piece = Buffer.alloc(64 * 1024, 'x');
+  for (let left = bytes; left > 0 && !response.destroyed; left -= piece.length) {
+    const more = response.write(left < piece.length ? piece.subarray(0, left) : piece);
+    if (!more) await new Promise((resolve) => response.once('drain', resolve).once('close', resolve));
+  }
+  response.end();
+}
+
+async function serverSentEvents(response: ServerResponse, events: number): Promise<void> {
+  response.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-cache' });
+  for (let i = 1; i <= events && !response.destroyed; i += 1) {
+    response.write(`id: ${i}\ndata: ${JSON.stringify({ event: i })}\n\n`);
+    await later(20);
+  }
+  response.end();
+}
+
+function describe(request: IncomingMessage, bodyBytes: number, bodySha256: string): UpstreamRequest {
+  const bearer = /^Bearer (.+)$/i.exec(request.headers.authorization ?? '')?.[1] ?? null;
+  return {
+    method: request.method ?? '', url: request.url ?? '', httpVersion: request.httpVersion,
+    rawHeaders: request.rawHeaders, headers: request.headers, bodyBytes, bodySha256, bearer, claims: bearer === null ? null : claimsOf(bearer),
+  };
+}
