@@ -3,7 +3,7 @@ import { chown, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { postgresBinaries, runAsUnprivileged } from '@session-gateway/embedded';
+import { postgresBinaries, runAsUnprivileged, withoutRoot } from '@session-gateway/embedded';
 import { type Child, childrenOf, freePort, isAlive, signalPid, startChild, until } from '@session-gateway/keycloak-server';
 import pg from 'pg';
 
@@ -51,8 +51,8 @@ export async function startPostgres(options: { durable?: boolean; settings?: Rec
 
   // PostgreSQL takes locale and password file from the environment; a clean one makes all machines alike.
   const env = { PATH: process.env['PATH'], LC_ALL: 'C', TZ: 'UTC', HOME: folder };
-  const context = { cwd: folder, env, ...user };
-  await run(binaries.initdb, ['-D', files, '-U', 'postgres', '-A', 'trust', '-E', 'UTF8', '--locale=C', '--no-sync'], context);
+  const initdb = withoutRoot(binaries.initdb, ['-D', files, '-U', 'postgres', '-A', 'trust', '-E', 'UTF8', '--locale=C', '--no-sync'], [folder]);
+  await run(initdb.command, [...initdb.args], { cwd: folder, env, ...userOf(initdb) });
   const settings = {
     port: String(port),
     listen_addresses: "'127.0.0.1'",
@@ -73,8 +73,9 @@ export async function startPostgres(options: { durable?: boolean; settings?: Rec
   const tree = (): number[] => [running().pid, ...childrenOf(running().pid)];
 
   async function start(): Promise<void> {
-    const started = await startChild(binaries.postgres, ['-D', files], {
-      env, cwd: folder, user, guardSignal: 'QUIT', tempFolder: folder, onOutput: (text) => (log = (log + text).slice(-200_000)),
+    const postgres = withoutRoot(binaries.postgres, ['-D', files], [folder]);
+    const started = await startChild(postgres.command, [...postgres.args], {
+      env, cwd: folder, user: userOf(postgres), guardSignal: 'QUIT', tempFolder: folder, onOutput: (text) => (log = (log + text).slice(-200_000)),
     });
     child = started;
     await until(async () => {
@@ -151,6 +152,10 @@ export async function startPostgres(options: { durable?: boolean; settings?: Rec
     },
     log: () => log,
   };
+}
+
+function userOf({ uid, gid }: { uid?: number; gid?: number }): { uid: number; gid: number } | undefined {
+  return uid === undefined || gid === undefined ? undefined : { uid, gid };
 }
 
 function binariesToUse(): { initdb: string; postgres: string } {

@@ -36,6 +36,8 @@ export interface TestRedis {
   dispose(): Promise<void>;
 }
 
+const ANSWER_WITHIN_MS = 30_000;
+
 /** Why there is no Redis on this machine; null when there is one. */
 export function whyNoRedis(): string | null {
   return findProgram('redis-server') ? null : 'no redis-server on the PATH (Debian: apt-get install redis-server)';
@@ -54,12 +56,20 @@ export async function startRedis(): Promise<TestRedis> {
   };
 
   async function connected<T>(use: (client: Redis) => Promise<T>): Promise<T> {
-    const client = new Redis({ host: '127.0.0.1', port, lazyConnect: true, retryStrategy: () => null, maxRetriesPerRequest: 0, connectTimeout: 2_000 });
+    const client = new Redis({
+      host: '127.0.0.1', port, lazyConnect: true, retryStrategy: () => null, maxRetriesPerRequest: 0,
+      connectTimeout: 2_000, enableReadyCheck: false, disableClientInfo: true,
+      // What it waits for a connection to close, also for one that was refused.
+      disconnectTimeout: 100,
+    });
     client.on('error', () => undefined);
+    // A frozen server accepts connections and answers none.
+    const overdue = setTimeout(() => client.disconnect(), ANSWER_WITHIN_MS);
     try {
       await client.connect();
       return await use(client);
     } finally {
+      clearTimeout(overdue);
       client.disconnect();
     }
   }

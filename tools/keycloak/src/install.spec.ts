@@ -6,16 +6,15 @@ import { installKeycloak, keycloakInstalled } from './install.js';
 import { whyNoJava } from './java.js';
 
 describe('finding Keycloak', () => {
-  const before = { ...process.env };
+  const before = process.env;
   let folder: string;
   beforeEach(() => {
     folder = mkdtempSync(join(tmpdir(), 'keycloak-install-'));
+    process.env = { ...before, XDG_CACHE_HOME: folder };
     delete process.env['KEYCLOAK_HOME'];
-    process.env['XDG_CACHE_HOME'] = folder;
   });
   afterEach(() => {
-    Object.assign(process.env, before);
-    for (const name of ['KEYCLOAK_HOME', 'XDG_CACHE_HOME']) if (before[name] === undefined) delete process.env[name];
+    process.env = before;
     rmSync(folder, { recursive: true, force: true });
   });
 

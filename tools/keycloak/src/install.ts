@@ -92,9 +92,11 @@ async function fetchArchive(work: string, onProgress: OnProgress): Promise<strin
   const local = join(homedir(), '.m2/repository/org/keycloak/keycloak-quarkus-dist', KEYCLOAK_VERSION, name);
   if (existsSync(local)) return local;
   onProgress(`downloading Keycloak ${KEYCLOAK_VERSION} with Maven (about 170 MB)`);
+  // Java takes the home folder from the system's list of users, in which a container's user may not be.
+  const env = { ...process.env, MAVEN_OPTS: `${process.env['MAVEN_OPTS'] ?? ''} -Duser.home=${homedir()}`.trim() };
   const artifact = `org.keycloak:keycloak-quarkus-dist:${KEYCLOAK_VERSION}:zip`;
   try {
-    await run('mvn', ['-q', '-B', 'dependency:copy', `-Dartifact=${artifact}`, `-DoutputDirectory=${work}`], { cwd: work, maxBuffer: 64 << 20 });
+    await run('mvn', ['-q', '-B', 'dependency:copy', `-Dartifact=${artifact}`, `-DoutputDirectory=${work}`], { cwd: work, env, maxBuffer: 64 << 20 });
   } catch (error) {
     const { code, stdout } = error as { code?: unknown; stdout?: string };
     if (code === 'ENOENT') throw new Error('no mvn on the PATH: install Maven, or unpack Keycloak yourself and set KEYCLOAK_HOME', { cause: error });

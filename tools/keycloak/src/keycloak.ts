@@ -3,10 +3,10 @@ import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type AdminApi, connectAdmin } from './admin.js';
-import { type Child, startChild } from './child.js';
+import { type Child, type ChildExit, startChild } from './child.js';
 import { installKeycloak } from './install.js';
 import { javaProgram, whyNoJava } from './java.js';
-import { freePort } from './ports.js';
+import { freePort, isFree } from './ports.js';
 import { gatewayClient, type RealmOptions, renderRealm } from './realm.js';
 import { until } from './until.js';
 
@@ -36,6 +36,8 @@ export interface KeycloakServer extends AdminApi {
   kill(): Promise<void>;
   /** Ends it and removes its files. */
   dispose(): Promise<void>;
+  /** Resolves when the process that runs now has ended, for whatever reason. */
+  exited(): Promise<ChildExit>;
   /** The end of the server's log. */
   log(): string;
 }
@@ -87,12 +89,15 @@ export async function startKeycloak(options: KeycloakOptions = {}): Promise<Keyc
 
   async function start(): Promise<void> {
     if (child && !child.exit()) return;
+    if (!(await isFree(port))) throw new Error(`something else listens on port ${port}`);
     const started = await startChild(javaProgram(), args, {
       cwd: folder, env, tempFolder: folder, ...(options.onLog ? { onOutput: options.onLog } : {}),
     });
     child = started;
-    const healthy = async (): Promise<boolean> => (await fetch(`http://127.0.0.1:${managementPort}/health/ready`)).ok;
-    await until(async () => started.exit() !== null || (await healthy()), { timeoutMs: START_TIMEOUT_MS, everyMs: 50, what: 'Keycloak being ready' });
+    // The management port is open, and may say ready, before the main one is.
+    const ready = async (): Promise<boolean> =>
+      (await fetch(`http://127.0.0.1:${managementPort}/health/ready`)).ok && (await fetch(`http://127.0.0.1:${port}/realms/${realm.realm}`)).ok;
+    await until(async () => started.exit() !== null || (await ready()), { timeoutMs: START_TIMEOUT_MS, everyMs: 50, what: 'Keycloak being ready' });
     if (started.exit()) throw new Error(`Keycloak did not start:\n${started.output().slice(-5_000)}`);
   }
 
@@ -124,6 +129,7 @@ export async function startKeycloak(options: KeycloakOptions = {}): Promise<Keyc
     stop: () => end('SIGTERM'),
     kill: () => end('SIGKILL'),
     dispose,
+    exited: () => child?.exited ?? Promise.resolve({ code: null, signal: null }),
     log: () => child?.output() ?? '',
   };
 }

@@ -9,14 +9,17 @@ async function main(args: string[]): Promise<void> {
     print(await installKeycloak({ onProgress: print }));
     return;
   }
-  const wanted = new AbortController();
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => wanted.abort());
-
+  const stopped = new Promise<'stopped'>((resolve) => {
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => resolve('stopped'));
+  });
   await installKeycloak({ onProgress: print });
   print('starting Keycloak');
   const gatewayUrl = process.env['GATEWAY_URL'] ?? 'http://localhost:3000';
   const port = Number(process.env['KEYCLOAK_PORT'] ?? 8180);
-  const keycloak = await startKeycloak({ port, hostname: 'localhost', gatewayUrl, onLog: (text) => process.stderr.write(text) });
+  const starting = startKeycloak({ port, hostname: 'localhost', gatewayUrl, onLog: (text) => process.stderr.write(text) });
+  const keycloak = await Promise.race([starting, stopped]);
+  // Half-started it cannot be asked to stop; it ends with this process.
+  if (keycloak === 'stopped') process.exit(0);
   print(
     [
       '',
@@ -31,9 +34,10 @@ async function main(args: string[]): Promise<void> {
       '',
     ].join('\n'),
   );
-  if (!wanted.signal.aborted) await new Promise((resolve) => wanted.signal.addEventListener('abort', resolve, { once: true }));
+  const why = await Promise.race([stopped, keycloak.exited()]);
   await keycloak.stop();
   await keycloak.dispose();
+  if (why !== 'stopped') throw new Error(`Keycloak ended by itself (${why.signal ?? why.code})`);
 }
 
 await main(process.argv.slice(2)).catch((error: unknown) => {

@@ -18,7 +18,8 @@ export async function freePort(): Promise<number> {
   throw new Error('no free port found between 12000 and 32000');
 }
 
-function isFree(port: number): Promise<boolean> {
+/** Whether nothing listens on this loopback port. */
+export function isFree(port: number): Promise<boolean> {
   return new Promise((resolve) => {
     const server = createServer();
     server.once('error', () => resolve(false));

@@ -1,0 +1,106 @@
+import type { JobResult, Watcher } from './encryptTokens.js';
+
+interface Screen { write(text: string): unknown; isTTY?: boolean | undefined; columns?: number | undefined }
+
+const LINE_EVERY_MS = 3_000;
+const BAR_EVERY_MS = 100;
+const BAR_WIDTH = 24;
+
+/** Progress on stderr: a bar on a terminal, else a line every few seconds. */
+export function createProgress(screen: Screen, now: () => number = Date.now): Watcher & { end(): void } {
+  const startedAt = now();
+  let shownAt = 0;
+  let barShown = false;
+  const clear = (): void => {
+    if (barShown) screen.write('\r\x1b[K');
+    barShown = false;
+  };
+  return {
+    progress(at) {
+      if (now() - shownAt < (screen.isTTY ? BAR_EVERY_MS : LINE_EVERY_MS)) return;
+      if (!screen.isTTY && shownAt === 0 && now() - startedAt < LINE_EVERY_MS) return;
+      shownAt = now();
+      const seconds = Math.max(0.001, (now() - startedAt) / 1000);
+      const rate = at.scanned / seconds;
+      const share = at.total === 0 ? 1 : Math.min(1, at.scanned / at.total);
+      const left = rate > 0 ? Math.max(0, (at.total - at.scanned) / rate) : 0;
+      const parts = [
+        `sweep ${at.sweep}`, `${number(at.scanned)} of ${number(at.total)} rows`, `${number(rate)} rows/s`, `${duration(left)} left`,
+        `changed ${number(at.changed)}`, ...(at.lostRace > 0 ? [`lost races ${number(at.lostRace)}`] : []), ...(at.throttledBy ? [at.throttledBy] : []),
+      ];
+      if (!screen.isTTY) {
+        screen.write(`${parts.join(', ')}\n`);
+        return;
+      }
+      const done = Math.round(share * BAR_WIDTH);
+      const line = `[${'#'.repeat(done)}${'.'.repeat(BAR_WIDTH - done)}] ${String(Math.floor(share * 100)).padStart(3)}%  ${parts.join(', ')}`;
+      screen.write(`\r\x1b[K${line.slice(0, (screen.columns ?? 120) - 1)}`);
+      barShown = true;
+    },
+    note(line) {
+      clear();
+      screen.write(`${line}\n`);
+    },
+    end: clear,
+  };
+}
+
+/** The contract's one line of JSON. */
+export function jsonLine({ run, mode, counters }: JobResult): string {
+  const { scanned, changed, alreadyCurrent, lostRace, quarantined, remaining, durationMs } = counters;
+  return JSON.stringify({
+    run, mode, scanned, changed, alreadyCurrent, lostRace, quarantined,
+    remaining: { plain: remaining.plain, plan: remaining.plan, otherKid: remaining.otherKid }, durationMs: Math.round(durationMs),
+  });
+}
+
+/** The result for a person: what there is, what was done, what to do next. */
+export function summary(result: JobResult, options: { table: string; toPlain: boolean }): string {
+  const { counters, mode, target } = result;
+  const { remaining } = counters;
+  const rest = remaining.plain + remaining.plan + remaining.otherKid;
+  const under = target === 'plain' ? 'in the clear' : `under key ${target}`;
+  const lines: [string, string][] = [
+    ['table', options.table],
+    ['target', target === 'plain' ? 'plaintext' : `key ${target}`],
+    ...(result.run === null ? [] : [['run', `${result.run}, ${result.sweeps} sweep${result.sweeps === 1 ? '' : 's'}`] as [string, string]]),
+    ['rows', number(counters.scanned)],
+    ...(mode === 'execute' ? [['rows changed', number(counters.changed)], ['lost races', `${number(counters.lostRace)}${counters.lostRace > 0 ? ' (met again in the next sweep)' : ''}`]] as [string, string][] : []),
+    [`already ${under}`, number(counters.alreadyCurrent)],
+    [mode === 'dry-run' ? 'would be rewritten' : 'not yet rewritten', `${number(rest)} (plaintext ${number(remaining.plain)}, older format ${number(remaining.plan)}, other key ${number(remaining.otherKid)})`],
+    ['do not open', number(counters.quarantined)],
+    ...(mode === 'dry-run' ? [['bytes', `${number(result.bytes.before)} now, ${number(result.bytes.after)} afterwards`] as [string, string]] : []),
+    ['time', `${(counters.durationMs / 1000).toFixed(1)} s`],
+  ];
+  const width = Math.max(...lines.map(([label]) => label.length));
+  const columns = mode === 'execute' ? [] : Object.entries(result.byColumn).map(([column, counts]) =>
+    `  ${column.padEnd(width)}  ${Object.entries(counts).filter(([label]) => label !== 'empty').map(([label, count]) => `${LABELS[label] ?? label} ${number(count)}`).join(', ') || 'no values'}`);
+  return [
+    TITLES[mode](result),
+    ...lines.map(([label, value]) => `  ${label.padEnd(width)}  ${value}`),
+    ...(columns.length > 0 ? ['values by column', ...columns] : []),
+    ...next(result, options.toPlain),
+  ].join('\n');
+}
+
+const LABELS: Readonly<Record<string, string>> = { plain: 'plaintext', plan: 'older format', malformed: 'malformed' };
+
+const TITLES: Readonly<Record<JobResult['mode'], (result: JobResult) => string>> = {
+  'dry-run': () => 'Dry run: nothing was changed.',
+  verify: ({ exitCode }) => (exitCode === 0 ? 'Verified: every value opens under the target key.' : exitCode === 130 ? 'Interrupted.' : 'Not verified: there are values that are not under the target key.'),
+  execute: ({ exitCode }) => (exitCode === 0 ? 'Done: a sweep from the start found nothing left to write.' : exitCode === 130 ? 'Interrupted: the batch under way was finished.' : 'Done as far as possible: values remain.'),
+};
+
+function next({ mode, exitCode, run, counters, target }: JobResult, toPlain: boolean): string[] {
+  const job = 'npx nx run migrations:encrypt-tokens --';
+  if (exitCode === 130) return run === null ? [] : [`Continue with: ${job} --execute --resume ${run}`];
+  if (mode === 'dry-run') return [`To do it: ${job} --execute${toPlain ? ' --to plain --i-understand-tokens-will-be-plaintext' : ''}`];
+  if (mode === 'execute' && counters.quarantined > 0) return ['Values that do not open stay as they are; token_encryption_quarantine lists where they are and why.'];
+  if (mode === 'execute' && exitCode === 3) return ['Rows were changed faster than they could be rewritten. Run it again, with a smaller --chunk-size.'];
+  if (mode === 'execute' && target !== 'plain') return [`To check it: ${job} --verify`];
+  if (mode === 'verify' && exitCode === 3) return [`To encrypt what is left: ${job} --execute`];
+  return [];
+}
+
+const number = (value: number): string => Math.round(value).toString().replace(/\B(?=(\d{3})+$)/g, ',');
+const duration = (seconds: number): string => (seconds < 90 ? `${Math.round(seconds)} s` : seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`);
