@@ -1,5 +1,5 @@
 import { isAuthError } from '@session-gateway/keycloak-auth';
-import { Elysia } from 'elysia';
+import { type AnyElysia, Elysia } from 'elysia';
 import { WebStandardAdapter } from 'elysia/adapter/web-standard';
 import { headersOf, html } from './answers.js';
 import { requireSession } from './authenticate.js';
@@ -13,7 +13,7 @@ import { sessionRoutes } from './routes/session.js';
 import { sessionsRoutes } from './routes/sessions.js';
 
 /** The gateway's own routes. Everything that is thrown is answered as a problem. */
-export function createApp(gateway: Gateway) {
+export function createApp(gateway: Gateway): AnyElysia {
   const issuerOrigin = new URL(gateway.client.issuer).origin;
   return new Elysia({ adapter: WebStandardAdapter })
     .onError(({ error, code }) => {

@@ -42,13 +42,15 @@ export async function startEmbeddedParts(config: Config): Promise<EmbeddedParts>
   if (keycloak === undefined) {
     const { origin } = config.publicUrl;
     const issuer = origin + REALM_PATH;
+    const local = `http://${config.host.includes(':') ? `[${config.host}]` : config.host}:${config.port}`;
     const clientSecret = readOrCreateSecret(join(dataDir, 'client-secret.key'));
     provider = await createDevelopmentProvider({
       issuer, dataDir: join(dataDir, 'provider'), clientId: CLIENT_ID, clientSecret,
       redirectUris: [`${origin}/auth/callback`], postLogoutRedirectUris: [`${origin}/`],
+      backchannelLogoutUri: `${local}/auth/backchannel-logout`,
     });
     // It is served by this process: its own calls need not find their way through PUBLIC_URL.
-    keycloak = { issuer, clientId: CLIENT_ID, clientSecret, internalUrl: `http://${config.host.includes(':') ? `[${config.host}]` : config.host}:${config.port}${REALM_PATH}` };
+    keycloak = { issuer, clientId: CLIENT_ID, clientSecret, internalUrl: local + REALM_PATH };
   }
   const listener = provider?.handler;
   return {

@@ -1,6 +1,5 @@
-import { randomUUID } from 'node:crypto';
+import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { join, resolve } from 'node:path';
 import process from 'node:process';
 import { type Cache, createMemoryCache, createRedisCache, type Database, DatabaseError, findPrismaDir, isStorageUnavailable, migrate, openDatabase } from '@session-gateway/database';
 import { createKeyring, JWTValidator, KeycloakClient, RefreshTokenManager, SessionStore, TokenEncryption, TokenVault } from '@session-gateway/keycloak-auth';
@@ -24,6 +23,8 @@ async function main(): Promise<void> {
     ? createMemoryCache()
     : createRedisCache({ url: config.redisUrl, onError: (error) => log.warn({ event: 'cache', error: error.message }, 'the cache does not answer; PostgreSQL does its work') });
   const schema = migrateUntilDone(embedded.databaseUrl, log);
+  // Where PostgreSQL answers, the first request finds the schema there; where it does not, this takes a moment only.
+  await schema.firstAttempt;
   const gateway = compose(config, embedded, database, cache, log, () => schema.problem);
 
   const { server, close } = createPublicServer(gateway, embedded.developmentProvider);
@@ -89,8 +90,8 @@ function compose(config: Config, embedded: EmbeddedParts, db: Database, cache: C
 }
 
 /** Brings the schema up to date, waiting for PostgreSQL as long as it takes; what waiting cannot mend ends the process. */
-function migrateUntilDone(url: string, log: Gateway['log']): { problem: string | null; stop: () => void } {
-  const state = { problem: 'the schema has not been migrated yet' as string | null, stopped: false, stop: () => { state.stopped = true; } };
+function migrateUntilDone(url: string, log: Gateway['log']): { readonly problem: string | null; readonly firstAttempt: Promise<void>; stop: () => void } {
+  const state = { problem: 'the schema has not been migrated yet' as string | null, stopped: false };
   const attempt = async (): Promise<void> => {
     try {
       const { applied } = await migrate({ url, prismaDir: findPrismaDir(import.meta.url) });
@@ -106,8 +107,8 @@ function migrateUntilDone(url: string, log: Gateway['log']): { problem: string |
       if (!state.stopped) setTimeout(() => void attempt(), MIGRATION_RETRY_MS).unref();
     }
   };
-  void attempt();
-  return state;
+  const firstAttempt = attempt();
+  return { get problem() { return state.problem; }, firstAttempt, stop: () => { state.stopped = true; } };
 }
 
 /** Background rounds, a pause apart; the returned function stops them and waits for the one under way. */
@@ -129,7 +130,7 @@ function sweep({ config, refresher, log }: Gateway): () => Promise<void> {
   };
 }
 
-function listen(server: import('node:http').Server, port: number, host: string, variable: string): Promise<void> {
+function listen(server: Server, port: number, host: string, variable: string): Promise<void> {
   return new Promise((done, refuse) => {
     server.once('error', (error: NodeJS.ErrnoException) => refuse(new StartError(
       error.code === 'EADDRINUSE' ? `port ${port} is in use: stop what uses it, or set ${variable}` : `cannot listen: ${error.code ?? 'unknown'}; see HOST and ${variable}`)));

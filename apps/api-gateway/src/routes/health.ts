@@ -1,9 +1,9 @@
-import { Elysia } from 'elysia';
+import { type AnyElysia, Elysia } from 'elysia';
 import { json } from '../answers.js';
 import type { Gateway } from '../gateway.js';
 
 /** Liveness: the process answers. Readiness: it can serve; the cache is a convenience and never makes it unready. */
-export function healthRoutes({ health }: Pick<Gateway, 'health'>) {
+export function healthRoutes({ health }: Pick<Gateway, 'health'>): AnyElysia {
   return new Elysia()
     .get('/health/live', () => json({ status: 'ok' }))
     .get('/health/ready', async () => {

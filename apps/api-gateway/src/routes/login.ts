@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { endSessions, isAuthError, newSessionCookie, type TokenSet } from '@session-gateway/keycloak-auth';
-import { Elysia } from 'elysia';
+import { type AnyElysia, Elysia } from 'elysia';
 import { empty, html, single } from '../answers.js';
 import { Problem } from '../errors.js';
 import type { Gateway } from '../gateway.js';
@@ -15,7 +15,7 @@ const PASSED_ON = ['prompt', 'login_hint', 'acr_values', 'max_age', 'ui_locales'
 const MAX_LOGINS_UNDER_WAY = 8;
 
 /** Login: the authorization request and its response. */
-export function loginRoutes(gateway: Gateway) {
+export function loginRoutes(gateway: Gateway): AnyElysia {
   const { config, client, cookies, encryption, metrics, log } = gateway;
   const redirectUri = new URL('/auth/callback', config.publicUrl).href;
   const { origin } = config.publicUrl;

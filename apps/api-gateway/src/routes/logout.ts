@@ -1,5 +1,5 @@
 import { backchannelLogout, endSessions, revokeAtProvider, validateLogoutToken } from '@session-gateway/keycloak-auth';
-import { Elysia } from 'elysia';
+import { type AnyElysia, Elysia } from 'elysia';
 import { empty, headersOf, json, readForm, single } from '../answers.js';
 import { Problem } from '../errors.js';
 import type { Gateway } from '../gateway.js';
@@ -8,7 +8,7 @@ import { requireSameOrigin } from '../sameOrigin.js';
 const MAX_LOGOUT_TOKEN_FORM_BYTES = 32_768;
 
 /** Logout: by the person (RP-initiated), by the provider (back-channel, front-channel). */
-export function logoutRoutes(gateway: Gateway) {
+export function logoutRoutes(gateway: Gateway): AnyElysia {
   const { config, client, cookies, store, metrics, log } = gateway;
   const postLogoutRedirectUri = new URL('/', config.publicUrl).href;
 

@@ -1,10 +1,10 @@
-import { Elysia } from 'elysia';
+import { type AnyElysia, Elysia } from 'elysia';
 import { headersOf, json, sessionBody } from '../answers.js';
 import { requireSession } from '../authenticate.js';
 import type { Gateway } from '../gateway.js';
 
 /** Who is logged in, for pages and for reverse proxies; and renewing the access token on demand. */
-export function sessionRoutes(gateway: Gateway) {
+export function sessionRoutes(gateway: Gateway): AnyElysia {
   const { store, refresher } = gateway;
   const extends_ = (request: Request): boolean => new URL(request.url).searchParams.get('extend') !== 'false';
 

@@ -1,5 +1,5 @@
 import { endSessions, type EndReason, hasRole, revokeAtProvider, type SessionSelection } from '@session-gateway/keycloak-auth';
-import { Elysia } from 'elysia';
+import { type AnyElysia, Elysia } from 'elysia';
 import { empty, headersOf, json, listedBody, single } from '../answers.js';
 import { authenticate, requireSession } from '../authenticate.js';
 import { Problem } from '../errors.js';
@@ -9,7 +9,7 @@ const MY_SESSIONS_LIMIT = 200;
 const ADMIN_ROLE = 'realm:session-admin';
 
 /** A person's own sessions, and everyone's for an administrator. */
-export function sessionsRoutes(gateway: Gateway) {
+export function sessionsRoutes(gateway: Gateway): AnyElysia {
   const { store, client, metrics } = gateway;
 
   const end = async (selection: SessionSelection, reason: EndReason): Promise<number> => {
