@@ -176,6 +176,7 @@ export class SessionStore {
       tokenLifetimeSeconds: typeof row.token_lifetime === 'number' ? row.token_lifetime : null,
       roles: Array.isArray(row.roles) ? row.roles.filter((role) => typeof role === 'string') : [],
     };
+    if (!row.is_active && row.cookie_hash) await this.forget([row.cookie_hash]);
     if (!row.is_active) return EXPIRED_REASONS.includes(row.end_reason ?? '') ? { state: 'expired', session } : null;
     if (this.isOver(session)) return { state: 'expired', session };
     const now = this.#now();

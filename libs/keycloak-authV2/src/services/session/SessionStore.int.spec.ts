@@ -1,0 +1,103 @@
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { createMemoryCache } from '@session-gateway/database';
+import { until } from '@session-gateway/testkit';
+import { createWorld, HOUR_MS, type Node, type World } from '../../testing/world.js';
+import { endSessions } from '../logout/endSessions.js';
+import { CACHE_TRUST_MS, SessionStore } from './SessionStore.js';
+
+let world: World;
+let node: Node;
+beforeAll(async () => {
+  world = await createWorld();
+  node = world.node();
+});
+afterAll(() => world.dispose());
+
+describe('the session store', () => {
+  test('finds a session by its cookie and by nothing else', async () => {
+    const { session, cookie } = await world.login(node);
+    expect((await node.store.find(cookie))?.session).toEqual(session);
+    expect(await node.store.find(session.id)).toBeNull();
+    expect(await node.store.find(`${cookie}x`)).toBeNull();
+  });
+
+  test('keeps neither the cookie nor a token anywhere but sealed', async () => {
+    const { session, cookie } = await world.login(node);
+    const [stored] = await node.db.sql.query<{ text: string; access_token: string }>('SELECT s::text AS text, access_token FROM user_sessions s WHERE id = $1', [session.id]);
+    for (const form of [cookie, Buffer.from(cookie, 'base64url').toString('hex'), Buffer.from(cookie).toString('hex')]) expect(stored!.text).not.toContain(form);
+    expect(stored!.access_token).toMatch(/^v2\.k1\./);
+    expect(await node.vault.accessToken(session)).toMatch(/^eyJ/);
+  });
+
+  test('answers a session that was ended in another process at once where the cache is shared', async () => {
+    const cache = createMemoryCache();
+    const stores = [1, 2].map(() => new SessionStore({ db: node.db, cache, idleTimeoutMs: HOUR_MS }));
+    const { session, cookie } = await world.login(node);
+    for (const store of stores) expect((await store.find(cookie))?.state).toBe('live');
+    await endSessions({ vault: node.vault, store: stores[0]! }, { id: session.id }, 'logout');
+    for (const store of stores) expect(await store.find(cookie)).toBeNull();
+  });
+
+  test('believes a copy for 60 seconds at most', async () => {
+    let now = Date.now();
+    const store = new SessionStore({ db: node.db, cache: createMemoryCache(), idleTimeoutMs: HOUR_MS, now: () => now });
+    const { session, cookie } = await world.login(node);
+    expect((await store.find(cookie))?.state).toBe('live');
+    await node.vault.end({ id: session.id }, 'logout');
+    now += CACHE_TRUST_MS - 1;
+    expect((await store.find(cookie))?.state).toBe('live');
+    now += 1;
+    expect(await store.find(cookie)).toBeNull();
+  });
+
+  test('does not let a late read bring an ended session back', async () => {
+    const { session, cookie } = await world.login(node);
+    await endSessions(node, { id: session.id }, 'logout');
+    // A reader that saw the row before the logout writes its copy only now.
+    await node.db.sql.query(`UPDATE user_sessions SET is_active = true WHERE id = $1`, [session.id]);
+    await node.store.find(cookie);
+    await node.db.sql.query(`UPDATE user_sessions SET is_active = false WHERE id = $1`, [session.id]);
+    expect(await node.store.find(cookie)).toBeNull();
+  });
+
+  test('tells an expired session from one that never was', async () => {
+    let now = Date.now();
+    const store = new SessionStore({ db: node.db, cache: createMemoryCache(), idleTimeoutMs: HOUR_MS / 4, now: () => now });
+    const { cookie } = await world.login(node);
+    now += HOUR_MS / 2;
+    expect(await store.find(cookie)).toMatchObject({ state: 'expired' });
+    expect(store.isOver((await store.find(cookie))!.session)).toBe('idle_timeout');
+    now += HOUR_MS;
+    expect(store.isOver((await store.find(cookie))!.session)).toBe('absolute_timeout');
+  });
+
+  test('moves the idle timeout with use, and never revives an ended session by it', async () => {
+    let now = Date.now();
+    const store = new SessionStore({ db: node.db, cache: createMemoryCache(), idleTimeoutMs: HOUR_MS, now: () => now });
+    const { session, cookie } = await world.login(node);
+    now += HOUR_MS / 2;
+    store.touch(session);
+    await until(async () => (await store.reload(session.id))!.lastAccessedAt.getTime() === now, { what: 'the use being noted' });
+    await endSessions({ vault: node.vault, store }, { id: session.id }, 'logout');
+    await store.touchNow(session);
+    expect(await store.find(cookie)).toBeNull();
+  });
+
+  test('takes what is in the cache for absent when it is garbage', async () => {
+    const cache = createMemoryCache();
+    const garbage = { ...cache, get: async () => Buffer.from('not a session') };
+    const store = new SessionStore({ db: node.db, cache: garbage, idleTimeoutMs: HOUR_MS });
+    const { session, cookie } = await world.login(node);
+    expect((await store.find(cookie))?.session.id).toBe(session.id);
+  });
+
+  test('lists a subject\'s live sessions, page by page', async () => {
+    world.provider.setUser('lister', { sub: 'lister-1' });
+    const ids: string[] = [];
+    for (let i = 0; i < 5; i++) ids.unshift((await world.login(node, 'lister')).session.id);
+    await endSessions(node, { id: ids[4]! }, 'logout');
+    const first = await node.store.list({ subject: 'lister-1', limit: 3 });
+    const second = await node.store.list({ subject: 'lister-1', limit: 3, cursor: first.at(-1)!.id });
+    expect([...first, ...second].map(({ id }) => id)).toEqual(ids.slice(0, 4));
+  });
+});

@@ -1,0 +1,98 @@
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { type ProviderStub, startProviderStub } from '@session-gateway/testkit';
+import { KeycloakClient } from '../../client/KeycloakClient.js';
+import { validateLogoutToken } from '../logout/logoutToken.js';
+import { JWTValidator } from './JWTValidator.js';
+
+let provider: ProviderStub;
+let client: KeycloakClient;
+let now: number;
+const validator = () => new JWTValidator({ issuer: provider.issuer, clientId: provider.clientId, jwks: () => client.jwks(), now: () => now });
+
+beforeAll(async () => {
+  provider = await startProviderStub();
+  client = new KeycloakClient({ issuer: provider.issuer, clientId: provider.clientId, clientSecret: provider.clientSecret });
+  now = Date.now();
+});
+afterAll(() => provider.dispose());
+
+describe('a bearer token', () => {
+  test('of the realm, for this client, is valid, and its outcome is kept without the token', async () => {
+    const one = validator();
+    const token = await provider.bearer({ realm_access: { roles: ['admin'] } });
+    const identity = await one.validate(token);
+    expect(identity.roles).toContain('realm:admin');
+    expect(await one.validate(token)).toBe(identity);
+    expect(JSON.stringify(one)).not.toContain(token.slice(-20));
+  });
+
+  test('is held against its expiry again each time', async () => {
+    const one = validator();
+    const token = await provider.bearer();
+    await one.validate(token);
+    now += 3_600_000;
+    await expect(one.validate(token)).rejects.toMatchObject({ code: 'bearer_invalid' });
+    now = Date.now();
+  });
+
+  test.each<[string, () => Promise<string>]>([
+    ['is expired', () => provider.bearer({ exp: Math.floor(now / 1000) - 60 })],
+    ['is not valid yet', () => provider.bearer({ nbf: Math.floor(now / 1000) + 600 })],
+    ['is of another issuer', () => provider.bearer({ iss: 'https://elsewhere.example' })],
+    ['is for another client', () => provider.bearer({ aud: 'other', azp: 'other' })],
+    ['has no subject', () => provider.bearer({ sub: undefined })],
+    ['has no expiry', () => provider.bearer({ exp: undefined })],
+    ['is an ID Token', async () => (await provider.grant()).idToken],
+    ['is a refresh token', async () => (await provider.grant()).refreshToken],
+    ['is a logout token', () => provider.logoutToken({ sub: 'x' })],
+    ['is not signed', async () => `${Buffer.from('{"alg":"none"}').toString('base64url')}.${(await provider.bearer()).split('.')[1] ?? ''}.`],
+    ['has another payload than was signed', async () => {
+      const [head, , signature] = (await provider.bearer()).split('.');
+      return `${head ?? ''}.${Buffer.from(JSON.stringify({ iss: provider.issuer, sub: 'admin', aud: provider.clientId, exp: 9e9 })).toString('base64url')}.${signature ?? ''}`;
+    }],
+    ['is signed with a shared secret that is the public key', async () => {
+      const { createHmac } = await import('node:crypto');
+      const [, payload] = (await provider.bearer()).split('.');
+      const head = Buffer.from('{"alg":"HS256","typ":"JWT"}').toString('base64url');
+      return `${head}.${payload ?? ''}.${createHmac('sha256', 'public').update(`${head}.${payload ?? ''}`).digest('base64url')}`;
+    }],
+    ['is no token', async () => 'garbage'],
+    ['is longer than any token', async () => 'a.'.repeat(20_000)],
+  ])('that %s is refused', async (_, make) => {
+    await expect(validator().validate(await make())).rejects.toMatchObject({ code: 'bearer_invalid' });
+  });
+
+  test('cannot be judged while the keys cannot be fetched, which says nothing about it', async () => {
+    const token = await provider.bearer();
+    const fresh = new KeycloakClient({ issuer: provider.issuer, clientId: provider.clientId, clientSecret: provider.clientSecret });
+    await provider.stop();
+    const lonely = new JWTValidator({ issuer: provider.issuer, clientId: provider.clientId, jwks: () => fresh.jwks() });
+    await expect(lonely.validate(token)).rejects.toMatchObject({ code: 'provider_unavailable' });
+    await provider.start();
+    await expect(lonely.validate(token)).resolves.toMatchObject({ subject: expect.any(String) });
+  });
+});
+
+describe('a logout token', () => {
+  const validate = (token: string, typ: 'required' | 'if-present' = 'required') =>
+    validateLogoutToken(token, { issuer: provider.issuer, clientId: provider.clientId, jwks: () => client.jwks(), typ });
+
+  test('names a session or a subject', async () => {
+    expect(await validate(await provider.logoutToken({ sub: 's', sid: 'x' }))).toMatchObject({ subject: 's', sid: 'x' });
+    expect(await validate(await provider.logoutToken({ sid: 'x', sub: undefined }))).toMatchObject({ subject: null, sid: 'x' });
+    expect(await validate(await provider.logoutToken({ sub: 's', sid: undefined }, { typ: 'JWT' }).catch(() => ''), 'if-present').catch((error: { reason: string }) => error.reason)).toBe('typ');
+  });
+
+  test.each<[string, Record<string, unknown>]>([
+    ['a nonce', { nonce: 'n' }], ['no events', { events: undefined }], ['another event', { events: { other: {} } }], ['an event that is no object', { events: { 'http://schemas.openid.net/event/backchannel-logout': true } }],
+    ['neither sub nor sid', { sub: undefined, sid: undefined }], ['no jti', { jti: undefined }], ['no iat', { iat: undefined }], ['no exp', { exp: undefined }], ['another audience', { aud: 'other' }],
+    ['another issuer', { iss: 'https://elsewhere.example' }], ['a past expiry', { exp: 1 }], ['a sub that is a number', { sub: 7, sid: undefined }],
+  ])('with %s is refused', async (_, claims) => {
+    await expect(validate(await provider.logoutToken({ sub: 's', sid: 'x', ...claims }))).rejects.toMatchObject({ code: 'logout_token_invalid' });
+  });
+
+  test('that is an ID Token or an access token is refused', async () => {
+    const { idToken, accessToken } = await provider.grant();
+    for (const token of [idToken, accessToken]) await expect(validate(token)).rejects.toMatchObject({ code: 'logout_token_invalid' });
+  });
+});
