@@ -42,7 +42,7 @@ export async function createWorld(options: ProviderStubOptions = {}): Promise<Wo
   const opened: Database[] = [];
   return {
     postgres, provider, encryption,
-    node({ wrapVault = (vault) => vault, now, ...overrides } = {}) {
+    node({ wrapVault = (vault: TokenVault) => vault, now, ...overrides } = {}) {
       const db = openDatabase({ url });
       opened.push(db);
       const clock = now ? { now } : {};
