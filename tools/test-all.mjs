@@ -10,7 +10,7 @@ const scratch = mkdtempSync(join(tmpdir(), 'session-gateway-test-'));
 const SKIP_LOG = join(scratch, 'skipped');
 rmSync(RESULTS, { recursive: true, force: true });
 
-const nx = (...args) => spawnSync(process.execPath, ['node_modules/nx/bin/nx.js', ...args], {
+const nx = (...args) => spawnSync(join('node_modules', '.bin', 'nx'), args, {
   stdio: ['ignore', 'inherit', 'inherit'],
   env: { ...process.env, SKIP_LOG },
 }).status === 0;
