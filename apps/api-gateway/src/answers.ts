@@ -19,10 +19,11 @@ export function html(body: string, options: { headers?: [string, string][]; form
     "default-src 'none'", "style-src 'self' 'unsafe-inline'", "img-src 'self' data:", "base-uri 'none'", "frame-ancestors 'none'",
     `form-action 'self'${options.formAction ? ` ${options.formAction}` : ''}`,
   ].join('; ');
+  // With "no-referrer" a form would be sent with `Origin: null`, which proves nothing.
   return new Response(body, {
     headers: [
       ['Content-Type', 'text/html; charset=utf-8'], ['Content-Security-Policy', policy], ['X-Content-Type-Options', 'nosniff'],
-      ['Referrer-Policy', 'no-referrer'], ...Object.entries(NO_STORE), ...(options.headers ?? []),
+      ['Referrer-Policy', 'same-origin'], ...Object.entries(NO_STORE), ...(options.headers ?? []),
     ],
   });
 }
