@@ -78,10 +78,11 @@ const STORAGE_RETRY_AFTER_SECONDS = 2;
 
 export function problemOf(error: unknown): Problem {
   if (error instanceof Problem) return error;
-  if (isStorageUnavailable(error)) return new Problem('storage_unavailable', { retryAfterSeconds: STORAGE_RETRY_AFTER_SECONDS, cause: error });
+  // Before storage: a provider that cannot be reached is known by the same system errors, deeper down.
   if (isAuthError(error) && error.code !== 'keyring_invalid') {
     const retryAfterSeconds = error.code === 'provider_unavailable' ? (error.retryAfterSeconds ?? 2) : undefined;
     return new Problem(error.code, { retryAfterSeconds, cause: error });
   }
+  if (isStorageUnavailable(error)) return new Problem('storage_unavailable', { retryAfterSeconds: STORAGE_RETRY_AFTER_SECONDS, cause: error });
   return new Problem('internal_error', { cause: error });
 }

@@ -1,0 +1,60 @@
+import { createServer } from 'node:net';
+import { afterAll, describe, expect, test } from '@jest/globals';
+import { freePort, HttpBrowser, startGateway, type TestGateway, until } from '@session-gateway/testkit';
+import { startStack } from './stack.js';
+
+const started: TestGateway[] = [];
+afterAll(() => Promise.all(started.map((gateway) => gateway.kill())));
+
+async function refused(env: Record<string, string | undefined>): Promise<{ code: number | null; stderr: string; stdout: string }> {
+  const gateway = await startGateway({ env, waitUntilLive: false });
+  started.push(gateway);
+  const code = await gateway.exited;
+  return { code, stderr: gateway.stderr(), stdout: gateway.stdout() };
+}
+
+describe('the gateway as a program', () => {
+  test('reports everything that is wrong with its configuration at once, by name, without a value, and ends with 78', async () => {
+    const { code, stderr, stdout } = await refused({
+      DATABASE_URL: 'mysql://user:sesame@db', REDIS_URL: 'sesame', KEYCLOAK_ISSUER: 'sesame', SESSION_TOKEN_ENCRYPTION_KEY: 'sesame', SESSION_IDLE_TIMEOUT: 'sesame', GATEWAY_ROUTES: '[{"path":"sesame"}]',
+    });
+    expect(code).toBe(78);
+    for (const name of ['DATABASE_URL', 'REDIS_URL', 'KEYCLOAK_ISSUER', 'KEYCLOAK_CLIENT_ID', 'KEYCLOAK_CLIENT_SECRET', 'SESSION_TOKEN_ENCRYPTION_KEY', 'SESSION_IDLE_TIMEOUT', 'GATEWAY_ROUTES']) expect(stderr).toContain(name);
+    expect(stderr + stdout).not.toContain('sesame');
+    expect(stderr).not.toMatch(/^\s+at /m);
+  });
+
+  test('refuses every embedded part in production', async () => {
+    const { code, stderr } = await refused({ NODE_ENV: 'production', PUBLIC_URL: 'https://app.example' });
+    expect(code).toBe(78);
+    for (const name of ['DATABASE_URL', 'REDIS_URL', 'KEYCLOAK_ISSUER', 'SESSION_TOKEN_ENCRYPTION_KEY']) expect(stderr).toContain(name);
+  });
+
+  test('says which port is taken', async () => {
+    const port = await freePort();
+    const taken = createServer().listen(port, '127.0.0.1');
+    await until(() => taken.listening, { what: 'the port being taken' });
+    const stack = await startStack({ redis: false, start: false });
+    const gateway = await startGateway({ port, waitUntilLive: false, env: { DATABASE_URL: stack.databaseUrl } });
+    started.push(gateway);
+    expect(await gateway.exited).toBe(1);
+    expect(gateway.stderr()).toContain(`port ${port} is in use`);
+    taken.close();
+    await stack.dispose();
+  });
+
+  test('finishes the requests under way when it is told to stop, and takes no new ones', async () => {
+    const stack = await startStack({ redis: false });
+    const browser = await stack.login();
+    const slow = browser.get(`${stack.url}/api/slow/600`);
+    await until(() => stack.upstream.open() === 1, { what: 'the request under way' });
+    const [gateway] = stack.gateways;
+    gateway!.signal('SIGTERM');
+    expect((await slow).status).toBe(200);
+    expect(await gateway!.exited).toBe(0);
+    const late = new HttpBrowser();
+    await expect(late.get(`${stack.url}/health/live`)).rejects.toThrow();
+    await late.close();
+    await stack.dispose();
+  });
+});
