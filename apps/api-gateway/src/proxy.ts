@@ -85,7 +85,6 @@ function requestHeaders(gateway: Gateway, request: IncomingMessage, authorizatio
     const lower = name.toLowerCase();
     if (HOP_BY_HOP.has(lower) || named.has(lower) || SPOOFABLE.test(lower.replaceAll('_', '-'))) continue;
     if (lower === 'authorization' && authorization !== undefined) continue;
-    if (lower.replaceAll('_', '-') === 'x-csrf') continue;
     if (lower === 'cookie') {
       const kept = gateway.cookies.withoutOwn(value);
       if (kept !== null) headers.push(name, kept);

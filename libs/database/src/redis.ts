@@ -3,6 +3,8 @@ import { type Cache, MAX_VALUE_BYTES } from './cache.js';
 
 /** Layout of a value in Redis: version as 4 bytes big-endian, then the value. A tombstone is the empty string. */
 const VERSION_BYTES = 4;
+const PAUSE_MS = 1_000;
+const RETRY_MS = 500;
 
 // Compared as numbers in one step on the server: a late write must see a newer entry or a tombstone.
 const PUT = `
@@ -43,11 +45,14 @@ export function createRedisCache({ url, commandTimeoutMs = 250, onError }: Redis
     reportedAt = Date.now();
     onError?.(error instanceof Error ? error : new Error(String(error)));
   };
+  // A Redis that hangs costs one command's timeout a second, not one for every request.
+  let pausedUntil = 0;
   const attempt = async <Result>(command: () => Promise<Result>, otherwise: Result): Promise<Result> => {
-    if (redis.status !== 'ready') return otherwise;
+    if (redis.status !== 'ready' || Date.now() < pausedUntil) return otherwise;
     try {
       return await command();
     } catch (error) {
+      if (error instanceof Error && error.message === 'Command timed out') pausedUntil = Date.now() + PAUSE_MS;
       report(error);
       return otherwise;
     }
@@ -66,15 +71,20 @@ export function createRedisCache({ url, commandTimeoutMs = 250, onError }: Redis
       return results !== null && results.every(([error]) => error === null);
     }, false);
     if (done) for (const key of keys) if (unburied.get(key) === until) unburied.delete(key);
+    if (!done) retry ??= setTimeout(buryLate, RETRY_MS).unref();
   };
-
-  redis.on('error', report);
-  redis.on('ready', () => {
+  let retry: NodeJS.Timeout | undefined;
+  const buryLate = (): void => {
+    clearTimeout(retry);
+    retry = undefined;
     for (const [key, until] of unburied) {
       if (until <= Date.now()) unburied.delete(key);
       else void burySome([key], until - Date.now());
     }
-  });
+  };
+
+  redis.on('error', report);
+  redis.on('ready', buryLate);
 
   return {
     async get(key) {
@@ -96,6 +106,7 @@ export function createRedisCache({ url, commandTimeoutMs = 250, onError }: Redis
     },
     healthy: () => redis.status === 'ready',
     async close() {
+      clearTimeout(retry);
       redis.disconnect();
     },
   };
