@@ -41,7 +41,7 @@ describeWith(['chromium'], 'a person with a browser', () => {
       expect(second.claims!['sub']).toBe(first.claims!['sub']);
       expect(second.bearer).not.toBe(first.bearer);
       // Nothing that a script could read.
-      expect(await page.evaluate(() => document.cookie + JSON.stringify(localStorage) + JSON.stringify(sessionStorage))).toBe('{}{}');
+      expect(await page.evaluate('document.cookie + JSON.stringify(localStorage) + JSON.stringify(sessionStorage)')).toBe('{}{}');
 
       const [cookie] = (await context.cookies()).filter(({ name }) => name === 'session');
       expect(cookie).toMatchObject({ httpOnly: true, sameSite: 'Lax', path: '/' });

@@ -171,6 +171,20 @@ describeWith(['redis', 'keycloak'], 'a session with a real Keycloak', () => {
     });
   });
 
+  describe('while Keycloak is away', () => {
+    test('works on with a live access token, waits with an expired one, and goes on when Keycloak is back', async () => {
+      const browser = await stack.login('demo');
+      await browser.post(`${stack.url}/auth/refresh?force=true`);
+      await stack.keycloak!.stop();
+      expect((await browser.get(`${stack.url}/api/x`)).status).toBe(200);
+      await expired(await session(browser));
+      const waiting = await browser.get(`${stack.url}/api/x`);
+      expect([waiting.status, problemCode(waiting), waiting.headers['retry-after'], waiting.setCookies]).toEqual([503, 'provider_unavailable', expect.stringMatching(/^\d+$/), []]);
+      await stack.keycloak!.start();
+      await until(async () => (await browser.get(`${stack.url}/api/x`)).status === 200, { what: 'Keycloak being back', timeoutMs: 60_000 });
+    });
+  });
+
   describe('that has not begun', () => {
     test('takes nothing but the browser\'s own cookie: login writes nothing to storage', async () => {
       const count = async () => [(await stack.sql<{ n: string }>('SELECT (SELECT count(*) FROM user_sessions) + (SELECT count(*) FROM users) AS n'))[0]!.n, (await stack.redis!.scan()).length];

@@ -21,7 +21,7 @@ async function main(): Promise<void> {
   const database = openDatabase({ url: embedded.databaseUrl, applicationName: 'session-gateway', onError: (error) => log.warn({ event: 'database', error: error.message }, 'a database connection failed') });
   const cache: Cache = config.redisUrl === undefined
     ? createMemoryCache()
-    : createRedisCache({ url: config.redisUrl, onError: (error) => log.warn({ event: 'cache', error: error.message }, 'the cache does not answer; PostgreSQL does its work') });
+    : createRedisCache({ url: config.redisUrl, onError: (error) => log.warn({ event: 'cache', error: error.message }, 'the cache does not answer (REDIS_URL); PostgreSQL does its work') });
   const schema = migrateUntilDone(embedded.databaseUrl, log);
   // Where PostgreSQL answers, the first request finds the schema there; where it does not, this takes a moment only.
   await schema.firstAttempt;
@@ -32,7 +32,7 @@ async function main(): Promise<void> {
   await listen(server, config.port, config.host, 'PORT');
   await listen(management, config.managementPort, '127.0.0.1', 'MANAGEMENT_PORT');
   // A first try now, so that readiness does not wait for the first login; later tries follow from requests.
-  gateway.client.ready().catch((error: unknown) => log.warn({ event: 'provider', error: String(error) }, 'the identity provider cannot be reached yet'));
+  gateway.client.ready().catch((error: unknown) => log.warn({ event: 'provider', error: String(error) }, 'the identity provider cannot be reached yet (KEYCLOAK_ISSUER); trying again'));
   const stopSweeping = sweep(gateway);
   log.info({ event: 'listening', address: config.publicUrl.origin, management: (management.address() as AddressInfo).port }, 'the gateway is listening');
   if (embedded.names.length > 0) process.stdout.write(embedded.banner());
@@ -83,7 +83,7 @@ function compose(config: Config, embedded: EmbeddedParts, db: Database, cache: C
     config, cookies, db, encryption, store, vault, refresher, client, validator, metrics, log,
     health: async () => ({
       database: await db.ping().then(schemaProblem, reason),
-      cache: cache.healthy() ? null : 'no connection',
+      cache: cache.healthy() ? null : 'no connection (REDIS_URL)',
       provider: await client.ready().then(() => null, reason),
     }),
   };
@@ -102,8 +102,8 @@ function migrateUntilDone(url: string, log: Gateway['log']): { readonly problem:
         fail(1, [error instanceof DatabaseError ? error.message : `the schema cannot be migrated: ${String(error)}`]);
         return;
       }
-      state.problem = 'PostgreSQL cannot be reached';
-      log.warn({ event: 'database' }, 'PostgreSQL cannot be reached yet; trying again');
+      state.problem = 'PostgreSQL cannot be reached (DATABASE_URL)';
+      log.warn({ event: 'database' }, 'PostgreSQL cannot be reached yet (DATABASE_URL); trying again');
       if (!state.stopped) setTimeout(() => void attempt(), MIGRATION_RETRY_MS).unref();
     }
   };

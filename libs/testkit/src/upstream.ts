@@ -109,9 +109,10 @@ async function answer(request: IncomingMessage, response: ServerResponse, keep: 
 async function download(response: ServerResponse, bytes: number): Promise<void> {
   response.writeHead(200, { 'content-type': 'application/octet-stream' });
   const piece = Buffer.alloc(64 * 1024, 'x');
+  const closed = new Promise<void>((resolve) => response.once('close', resolve));
   for (let left = bytes; left > 0 && !response.destroyed; left -= piece.length) {
     const more = response.write(left < piece.length ? piece.subarray(0, left) : piece);
-    if (!more) await new Promise((resolve) => response.once('drain', resolve).once('close', resolve));
+    if (!more) await Promise.race([closed, new Promise<void>((resolve) => response.once('drain', resolve))]);
   }
   response.end();
 }
