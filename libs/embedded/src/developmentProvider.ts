@@ -2,7 +2,8 @@ import { createHash, generateKeyPairSync } from 'node:crypto';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { join } from 'node:path';
-import Provider, { type Configuration, type JWKS, type KoaContextWithOIDC } from 'oidc-provider';
+import type Provider from 'oidc-provider';
+import type { Configuration, JWKS, KoaContextWithOIDC } from 'oidc-provider';
 import { createFileAdapter } from './fileAdapter.js';
 import { readOrCreateSecret } from './generatedSecret.js';
 import { loginPage, logoutPage, messagePage } from './loginPage.js';
@@ -46,7 +47,8 @@ export async function createDevelopmentProvider(options: DevelopmentProviderOpti
   const issuerUrl = new URL(issuer);
   const basePath = issuerUrl.pathname.replace(/\/$/, '');
   const storage = createFileAdapter(join(dataDir, 'grants.json'));
-  const provider = new Provider(issuer, {
+  const Implementation = await loadProvider();
+  const provider = new Implementation(issuer, {
     ...configuration(options, basePath),
     adapter: storage.adapter,
     jwks: signingKeys(join(dataDir, 'keys.json')),
@@ -74,6 +76,18 @@ export async function createDevelopmentProvider(options: DevelopmentProviderOpti
     void answer(request, response);
   };
   return { handler, close: async () => storage.flush() };
+}
+
+/** On Node 20, where all that is used here works, the package complains while it is loaded; a newcomer would see that first. */
+async function loadProvider(): Promise<typeof Provider> {
+  const { console } = globalThis;
+  const { warn } = console;
+  console.warn = () => undefined;
+  try {
+    return (await import('oidc-provider')).default;
+  } finally {
+    console.warn = warn;
+  }
 }
 
 const ROUTES = {

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createKeyring, isAuthError, type Keyring } from '@session-gateway/keycloak-auth';
 
@@ -8,6 +8,8 @@ export interface JobConfig {
   readonly databaseUrl: string | undefined;
   readonly dataDir: string;
   readonly keyring: Keyring;
+  /** Keys that must not seal. */
+  readonly decryptOnly: readonly string[];
 }
 
 /** All that is wrong, a line each: names of variables, never a value. */
@@ -49,12 +51,12 @@ export function readConfig(env: Environment): JobConfig {
   const keyringJson = text('SESSION_TOKEN_KEYRING');
   let keyText = text('SESSION_TOKEN_ENCRYPTION_KEY');
   if (keyText === undefined && keyringJson === undefined && problems.length === before) {
-    if (!production && existsSync(generated)) keyText = readFileSync(generated, 'utf8').trim();
-    else problems.push('SESSION_TOKEN_ENCRYPTION_KEY or SESSION_TOKEN_KEYRING must be set: the keys that the gateway uses');
+    keyText = production ? undefined : generatedKey(generated);
+    if (keyText === undefined) problems.push('SESSION_TOKEN_ENCRYPTION_KEY or SESSION_TOKEN_KEYRING must be set: the keys that the gateway uses');
   }
   const keyring = problems.length > before ? undefined : keyringOf(keyText, keyringJson, problems);
   if (problems.length > 0 || !keyring) throw new ConfigError(problems);
-  return { databaseUrl, dataDir, keyring };
+  return { databaseUrl, dataDir, keyring, decryptOnly: decryptOnlyOf(keyringJson) };
 }
 
 function keyringOf(keyText: string | undefined, keyringJson: string | undefined, problems: string[]): Keyring | undefined {
@@ -68,6 +70,23 @@ function keyringOf(keyText: string | undefined, keyringJson: string | undefined,
     }
   };
   const ofText = keyText === undefined ? undefined : attempt('SESSION_TOKEN_ENCRYPTION_KEY', { keyText });
-  if (keyringJson === undefined || (keyText !== undefined && !ofText)) return ofText;
-  return attempt('SESSION_TOKEN_KEYRING', { keyText, keyringJson });
+  if (keyringJson === undefined) return ofText;
+  // A key text that is refused already is left out, so that the keyring's own faults come to light too.
+  return attempt('SESSION_TOKEN_KEYRING', { keyText: ofText && keyText, keyringJson });
+}
+
+/** Of a keyring that has been accepted. */
+function decryptOnlyOf(keyringJson: string | undefined): string[] {
+  if (keyringJson === undefined) return [];
+  const { keys } = JSON.parse(keyringJson) as { keys: { kid: string; status?: string }[] };
+  return keys.filter(({ status }) => status === 'decrypt-only').map(({ kid }) => kid);
+}
+
+/** The key that a gateway without configuration has made for itself. */
+function generatedKey(file: string): string | undefined {
+  try {
+    return readFileSync(file, 'utf8').trim() || undefined;
+  } catch {
+    return undefined;
+  }
 }

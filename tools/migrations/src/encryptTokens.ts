@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto';
-import { setTimeout as delay } from 'node:timers/promises';
-import { type Database, isStorageUnavailable } from '@session-gateway/database';
+import { type Database, isStorageUnavailable, type Sql } from '@session-gateway/database';
 import { AuthError, isAuthError, type Keyring, type StoredClass, TokenEncryption } from '@session-gateway/keycloak-auth';
 import type { JobOptions } from './options.js';
-import { type Counters, createBooks, forgetOpened, hasBooks, lockTable, noCounters, openRun, quarantine, type Quarantined, reloadRun, saveRun } from './runs.js';
+import { Pace, rest } from './pace.js';
+import { type Counters, createBooks, forgetOpened, hasBooks, knownUnreadable, lockTable, noCounters, openRun, quarantine, type Quarantined, reloadRun, type Run, RunHeldError, saveRun, serverTime } from './runs.js';
 import { openTokenTable, TableError, type TokenRow, type TokenTable, type TokenWrite, type WriteGuard } from './tokenTable.js';
 
 /** The job's result. `exitCode` is the process's. */
@@ -19,8 +19,8 @@ export interface JobResult {
 }
 
 export interface Watcher {
-  /** Called after each batch. */
-  progress(at: { sweep: number; scanned: number; total: number; changed: number; lostRace: number; throttledBy: string | null }): void;
+  /** Called after each batch. `scannedBefore`: what earlier processes had scanned of the sweep that this one continued. */
+  progress(at: { sweep: number; scanned: number; scannedBefore: number; total: number; changed: number; lostRace: number; throttledBy: string | null }): void;
   note(line: string): void;
 }
 
@@ -45,10 +45,12 @@ export interface JobParts {
 }
 
 const MAX_SWEEPS = 10;
-const SAMPLES = 20;
+/** How long the database may refuse before the job gives up. */
 const OUTAGE_MS = 60_000;
-/** Failures of one batch, one after the other, with an answering database in between: something else is wrong then. */
-const MAX_FAILURES = 20;
+const RETRY_MS = 250;
+const SURVEY_ROWS = 20_000;
+/** Between sweeps that lost races: whoever holds a row gets time to let go. Doubled each time up to the second number. */
+const RACE_REST_MS = [100, 5_000] as const;
 
 /**
  * Rewrites every token of a table for one target, while other programs write the same rows. Rows are read without locks,
@@ -60,19 +62,19 @@ export async function encryptTokens(options: JobOptions, parts: JobParts): Promi
   const target = options.to ?? keyring.primary;
   if (target !== 'plain' && !keyring.key(target)) throw new KeyError(`--to names the key ${target}, which is not in the keyring`);
   const table = await openTokenTable(db.sql, options, parts.guard);
-  const total = await table.count(db.sql);
-  const job = new Job(options, parts, target, table, total);
+  const job = new Job(options, parts, target, table, await table.count(db.sql));
   if (options.mode !== 'execute') return job.look();
 
-  if (!(await hasBooks(db.sql))) {
-    if (options.table === 'user_sessions') throw new TableError('this database lacks the job\'s own tables: run `nx run database:migrate` first');
-    await createBooks(db.sql);
-  }
-  const lock = { current: await lockTable(db, options.table) };
+  const books = await hasBooks(db.sql);
+  if (!books && table.key === 'user_sessions') throw new TableError('this database lacks the job\'s own tables: run `nx run database:migrate` first');
+  const lock = { current: await lockTable(db, table.key) };
   try {
-    await job.requireRightKeys();
+    if (!(await job.requireRightKeys(books))) return job.interrupted();
+    if (!books) await createBooks(db.sql);
     return await job.execute(async () => {
-      if (!lock.current.held()) lock.current = await lockTable(db, options.table);
+      if (lock.current.held()) return;
+      lock.current.release();
+      lock.current = await lockTable(db, table.key);
     });
   } finally {
     lock.current.release();
@@ -80,8 +82,26 @@ export async function encryptTokens(options: JobOptions, parts: JobParts): Promi
 }
 
 interface Sweep {
+  readonly number: number;
+  /** Whether this process began it. */
   readonly fromStart: boolean;
+  /** By the server's clock. */
+  readonly startedAt: string;
   wanted: number;
+  lost: number;
+}
+
+/** Where a run is: what the last commit wrote down, and what is counted on top of it. */
+interface Position {
+  checkpoint: string | null;
+  sweep: Sweep;
+  counters: Counters;
+}
+
+interface Judged {
+  readonly writes: TokenWrite[];
+  readonly quarantined: Quarantined[];
+  readonly before: Map<string, StoredClass[]>;
 }
 
 class Job {
@@ -90,6 +110,9 @@ class Job {
   readonly #bytes = { before: 0, after: 0 };
   readonly #startedAt = Date.now();
   readonly #owner = randomUUID();
+  readonly #pace: Pace;
+  #scannedBefore = 0;
+  #troubleSince: number | null = null;
 
   constructor(
     private readonly options: JobOptions,
@@ -100,143 +123,175 @@ class Job {
   ) {
     this.#encryption = new TokenEncryption({ keyring: parts.keyring, readPolicy: 'all' });
     this.#byColumn = Object.fromEntries(options.columns.map((column) => [column, {}]));
+    this.#pace = new Pace(options);
   }
 
   /** Dry run and verify: the same code up to the write. */
   async look(): Promise<JobResult> {
-    const { db } = this.parts;
+    const { stopRequested } = this.parts;
     const counters = noCounters();
-    let after: string | null = null;
-    for (let batch = await this.table.read(db.sql, after, this.options.chunkSize); batch.length > 0; batch = await this.table.read(db.sql, after, this.options.chunkSize)) {
+    for (let after: string | null = null; ; ) {
+      const from: string | null = after;
+      const batch: TokenRow[] | null = await this.#patiently(() => this.#read(from));
+      if (batch === null) return this.#result(null, counters, 1, 130);
+      const last = batch.at(-1);
+      if (!last) break;
+      after = last.id;
       const judged = this.#judge(batch, counters, true, false);
       counters.scanned += batch.length;
       counters.quarantined += judged.quarantined.length;
-      after = batch.at(-1)?.id ?? after;
-      this.#report(1, counters, null);
-      if (this.parts.stopRequested()) return this.#result(null, counters, 1, 130);
-      await this.#pace(batch.length);
+      this.#report(1, counters);
+      if (stopRequested()) return this.#result(null, counters, 1, 130);
+      await this.#pace.rest(batch.length, stopRequested);
     }
     const remain = counters.remaining.plain + counters.remaining.plan + counters.remaining.otherKid + counters.quarantined;
     return this.#result(null, counters, 1, this.options.mode === 'verify' && remain > 0 ? 3 : 0);
   }
 
-  /** A wrong key must not seal anything: of each kind of sealed value that is there, one of a sample has to open. */
-  async requireRightKeys(): Promise<void> {
-    const { db, keyring } = this.parts;
-    const samples = await this.table.encrypted(db.sql, SAMPLES);
-    const byKey = new Map<string, { opened: number; first: { id: string; column: string }; failed: string | undefined }>();
-    for (const sample of samples) {
-      if (sample.kid !== null && TokenEncryption.kidOf(sample.value) === null) continue;
-      if (sample.kid !== null && !keyring.key(sample.kid)) throw this.#unknownKid(sample.kid, sample.column, sample.id);
-      const key = sample.kid ?? '';
-      const seen = byKey.get(key) ?? { opened: 0, first: sample, failed: undefined };
-      const reason = this.#openFault(sample.value, sample.column, sample.id);
-      if (reason === null) seen.opened += 1;
-      else seen.failed = reason;
-      byKey.set(key, seen);
-    }
-    for (const [kid, { opened, failed }] of byKey) {
-      if (opened > 0) continue;
-      if (kid === '') {
-        throw new KeyError(failed === 'no_plan_key'
-          ? 'SESSION_TOKEN_ENCRYPTION_KEY must be set: there are values of the older format, which it opens; nothing was changed'
-          : 'SESSION_TOKEN_ENCRYPTION_KEY is not the key of the values of the older format that are there: none of a sample opens; nothing was changed');
+  /** Stopped before there was a run. */
+  interrupted(): JobResult {
+    return this.#result(null, noCounters(), 0, 130);
+  }
+
+  /**
+   * A wrong key must not seal anything: of each kind of sealed value that is there, one of a sample has to open. Values
+   * that are in quarantine already say nothing about a key. False when the job is to stop.
+   */
+  async requireRightKeys(books: boolean): Promise<boolean> {
+    const opened = new Set<string>();
+    const faults = new Map<string, string>();
+    for (let after: string | null = null; ; ) {
+      const from: string | null = after;
+      const page: Awaited<ReturnType<TokenTable['survey']>> | null = await this.#patiently(() => this.#bounded((sql) => this.table.survey(sql, from, SURVEY_ROWS)));
+      if (page === null) return false;
+      for (const { column, kid, ids } of page.found) {
+        const kind = kid ?? '';
+        if (opened.has(kind)) continue;
+        const sample = await this.#patiently(() => this.#sample(column, ids, books));
+        if (sample === null) return false;
+        for (const { id, value } of sample) {
+          if (kid === null ? TokenEncryption.classify(value) !== 'plan' : TokenEncryption.kidOf(value) !== kid) continue;
+          if (kid !== null && !this.parts.keyring.key(kid)) throw this.#unknownKid(kid, column, id);
+          const fault = this.#openFault(value, column, id);
+          if (fault === null) {
+            opened.add(kind);
+            break;
+          }
+          faults.set(kind, fault);
+        }
       }
-      throw new KeyError(`the key ${kid} is not the one that the values under ${kid} were sealed with: none of a sample opens; nothing was changed`);
+      if (page.last === null) break;
+      after = page.last;
     }
+    for (const [kind, fault] of faults) if (!opened.has(kind)) throw wrongKey(kind, fault);
+    return true;
+  }
+
+  async #sample(column: string, ids: readonly string[], books: boolean): Promise<{ id: string; value: string }[]> {
+    return this.#bounded(async (sql) => {
+      const known = books ? await knownUnreadable(sql, this.table.key, column, ids) : new Set<string>();
+      return this.table.values(sql, column, ids.filter((id) => !known.has(id)));
+    });
   }
 
   async execute(keepLock: () => Promise<void>): Promise<JobResult> {
-    const { db, watcher } = this.parts;
-    const run = await openRun(db.sql, this.options, this.target, this.#owner, this.options);
-    watcher.note(run.resumed ? `continuing run ${run.id} at its checkpoint` : `run ${run.id}`);
-    const { counters } = run;
-    const earlierMs = counters.durationMs;
-    let { checkpoint, sweep: number } = run;
-    let sweep: Sweep = { fromStart: checkpoint === null, wanted: 0 };
-    let sweepStartedAt = new Date(Date.now() - 1_000);
-    if (sweep.fromStart) beginSweep(counters);
-
-    let upcoming = this.#prefetch(checkpoint);
-    let failures = 0;
+    const { db, watcher, stopRequested } = this.parts;
+    const run = await openRun(db.sql, { ...this.options, table: this.table.key }, this.target, this.#owner, this.options);
+    watcher.note(run.resumed ? `continuing run ${run.id} where it stopped` : `run ${run.id}`);
+    const lastSweep = MAX_SWEEPS + (run.resumed ? run.sweep : 0);
+    const at: Position = { checkpoint: run.checkpoint, counters: run.counters, sweep: await this.#sweep(run.sweep, run.checkpoint === null) };
+    if (at.sweep.fromStart) beginSweep(at.counters);
+    this.#scannedBefore = at.counters.scanned;
+    const earlierMs = at.counters.durationMs;
+    let upcoming: Promise<TokenRow[]> | null = null;
     for (;;) {
-      let batch: TokenRow[];
+      // What is known to be committed, should the next step fail.
+      const committed = structuredClone(at.counters);
       try {
-        batch = await upcoming;
-        if (batch.length > 0) {
-          const judged = this.#judge(batch, counters, number === 1, true);
-          checkpoint = batch.at(-1)?.id ?? checkpoint;
+        await keepLock();
+        if (stopRequested()) return await this.#stop(run, at);
+        const beganAt = Date.now();
+        const batch = await (upcoming ?? this.#read(at.checkpoint));
+        upcoming = null;
+        const last = batch.at(-1);
+        if (last) {
+          const judged = this.#judge(batch, at.counters, at.sweep.number === 1, true);
+          at.checkpoint = last.id;
           // Read ahead while this batch is written: rows of the next one are other rows.
-          upcoming = this.#prefetch(checkpoint);
-          counters.scanned += batch.length;
-          counters.quarantined += judged.quarantined.length;
-          sweep.wanted += judged.writes.length;
-          const at = { checkpoint, sweep: number };
-          await db.transaction(async (sql) => {
-            await sql.query(`SET LOCAL lock_timeout = '2s'`);
-            await sql.query(`SET LOCAL statement_timeout = '30s'`);
-            const written = judged.writes.length > 0 ? new Set(await this.table.write(sql, judged.writes)) : new Set<string>();
-            counters.changed += written.size;
-            counters.lostRace += judged.writes.length - written.size;
-            for (const { id } of judged.writes) if (written.has(id)) settle(counters, judged.before.get(id));
-            counters.durationMs = earlierMs + Date.now() - this.#startedAt;
-            await quarantine(sql, run.id, this.options.table, judged.quarantined);
-            await saveRun(sql, run.id, this.#owner, { ...at, counters });
-          });
+          if (!this.#pace.unhurried) upcoming = this.#prefetch(last.id);
+          await this.#write(run.id, batch.length, judged, at, earlierMs);
+          this.#recovered();
+          this.#report(at.sweep.number, at.counters);
+          this.#pace.batchTook(Date.now() - beganAt);
+          if (!stopRequested()) await this.#pace.rest(batch.length, stopRequested);
+          continue;
         }
+
+        // The end of a sweep.
+        const clean = at.sweep.fromStart && at.sweep.wanted === 0;
+        if (clean || at.sweep.number >= lastSweep) return await this.#finish(run, at, clean);
+        if (at.sweep.lost > 0) await rest(Math.min(RACE_REST_MS[1], RACE_REST_MS[0] * 2 ** at.sweep.number), stopRequested);
+        at.sweep = await this.#sweep(at.sweep.number + 1, true);
+        at.checkpoint = null;
+        beginSweep(at.counters);
       } catch (error) {
+        await upcoming?.catch(() => undefined);
+        upcoming = null;
         if (error instanceof UnknownKidError) {
           await saveRun(db.sql, run.id, this.#owner, { ...(await reloadRun(db.sql, run.id)), status: 'failed' }).catch(() => undefined);
         }
         if (!isStorageUnavailable(error)) throw error;
-        failures += 1;
-        if (failures > MAX_FAILURES) throw error;
-        await upcoming.catch(() => undefined);
-        await this.#outlast(error);
-        await keepLock();
-        // Whether the last batch was committed is written where it would have been committed.
-        const known = await reloadRun(db.sql, run.id);
-        ({ checkpoint, sweep: number } = known);
-        Object.assign(counters, known.counters);
-        sweep = { fromStart: false, wanted: sweep.wanted };
-        upcoming = this.#prefetch(checkpoint);
-        continue;
+        const known = await this.#outlast(error, async () => {
+          await keepLock();
+          // Whether the last batch was committed is written where it would have been committed.
+          return reloadRun(db.sql, run.id);
+        });
+        if (known === null) return this.#result(run.id, committed, at.sweep.number, 130);
+        at.checkpoint = known.checkpoint;
+        at.counters = known.counters;
+        at.sweep = { ...at.sweep, number: known.sweep, fromStart: false };
       }
-      failures = 0;
-      this.#report(number, counters, null);
-
-      if (this.parts.stopRequested()) {
-        await upcoming.catch(() => undefined);
-        await saveRun(db.sql, run.id, this.#owner, { checkpoint, sweep: number, counters, status: 'interrupted' });
-        return this.#result(run.id, counters, number, 130);
-      }
-      if (batch.length > 0) {
-        await this.#pace(batch.length);
-        continue;
-      }
-
-      // The end of a sweep.
-      if (sweep.fromStart && sweep.wanted === 0) {
-        await forgetOpened(db.sql, this.options.table, sweepStartedAt);
-        const left = counters.quarantined > 0;
-        await saveRun(db.sql, run.id, this.#owner, { checkpoint: null, sweep: number, counters, status: left ? 'incomplete' : 'done' });
-        return this.#result(run.id, counters, number, left ? 3 : 0);
-      }
-      if (number >= MAX_SWEEPS + (run.resumed ? run.sweep : 0)) {
-        await saveRun(db.sql, run.id, this.#owner, { checkpoint: null, sweep: number, counters, status: 'incomplete' });
-        return this.#result(run.id, counters, number, 3);
-      }
-      number += 1;
-      checkpoint = null;
-      sweep = { fromStart: true, wanted: 0 };
-      sweepStartedAt = new Date(Date.now() - 1_000);
-      beginSweep(counters);
-      upcoming = this.#prefetch(null);
     }
   }
 
+  /** Batch, quarantine and checkpoint commit together. */
+  async #write(runId: string, rows: number, { writes, quarantined, before }: Judged, at: Position, earlierMs: number): Promise<void> {
+    const { counters, sweep } = at;
+    counters.scanned += rows;
+    counters.quarantined += quarantined.length;
+    await this.#bounded(async (sql) => {
+      const written = new Set(writes.length > 0 ? await this.table.write(sql, writes) : []);
+      counters.changed += written.size;
+      counters.lostRace += writes.length - written.size;
+      for (const { id } of writes) if (written.has(id)) settle(counters, before.get(id));
+      counters.durationMs = earlierMs + Date.now() - this.#startedAt;
+      await quarantine(sql, runId, this.table.key, quarantined);
+      await saveRun(sql, runId, this.#owner, { checkpoint: at.checkpoint, sweep: sweep.number, counters });
+      sweep.wanted += writes.length;
+      sweep.lost += writes.length - written.size;
+    });
+  }
+
+  async #finish(run: Run, { sweep, counters }: Position, clean: boolean): Promise<JobResult> {
+    const done = clean && counters.quarantined === 0;
+    await this.#bounded(async (sql) => {
+      if (clean) await forgetOpened(sql, this.table.key, this.options.columns, sweep.startedAt);
+      await saveRun(sql, run.id, this.#owner, { checkpoint: null, sweep: sweep.number, counters, status: done ? 'done' : 'incomplete' });
+    });
+    return this.#result(run.id, counters, sweep.number, done ? 0 : 3);
+  }
+
+  async #stop(run: Run, { checkpoint, sweep, counters }: Position): Promise<JobResult> {
+    await saveRun(this.parts.db.sql, run.id, this.#owner, { checkpoint, sweep: sweep.number, counters, status: 'interrupted' });
+    return this.#result(run.id, counters, sweep.number, 130);
+  }
+
+  async #sweep(number: number, fromStart: boolean): Promise<Sweep> {
+    return { number, fromStart, startedAt: await serverTime(this.parts.db.sql), wanted: 0, lost: 0 };
+  }
+
   /** What is to be done with each row of a batch; every new value is opened and compared before it counts. */
-  #judge(batch: readonly TokenRow[], counters: Counters, firstSweep: boolean, stopAtUnknownKid: boolean): { writes: TokenWrite[]; quarantined: Quarantined[]; before: Map<string, StoredClass[]> } {
+  #judge(batch: readonly TokenRow[], counters: Counters, firstSweep: boolean, stopAtUnknownKid: boolean): Judged {
     const writes: TokenWrite[] = [];
     const quarantined: Quarantined[] = [];
     const before = new Map<string, StoredClass[]>();
@@ -252,7 +307,7 @@ class Job {
         const current = this.target === 'plain' ? storedClass === 'plain' : kid === this.target;
         if (kid !== null && !this.parts.keyring.key(kid) && stopAtUnknownKid) throw this.#unknownKid(kid, column, row.id);
         if (!current && storedClass !== 'malformed') counters.remaining[remainder(storedClass)] += 1;
-        const location = { table: this.options.table, column, rowId: row.id };
+        const location = { table: this.table.name, column, rowId: row.id };
         try {
           const token = this.#encryption.open(stored, location);
           this.#bytes.before += Buffer.byteLength(stored);
@@ -261,6 +316,7 @@ class Job {
             this.#bytes.after += Buffer.byteLength(stored);
             return null;
           }
+          if (token === '') throw new AuthError('token_unreadable', 'a sealed value holds an empty token', { reason: 'empty' });
           const replacement = this.target === 'plain' ? this.#asPlain(token) : this.#encryption.seal(token, location, this.target);
           if (this.#encryption.open(replacement, location) !== token) throw new Error('a value that was just sealed does not open');
           this.#bytes.after += Buffer.byteLength(replacement);
@@ -284,12 +340,13 @@ class Job {
   /** A token that would be read back as something else must not be written in the clear. */
   #asPlain(token: string): string {
     if (TokenEncryption.classify(token) !== 'plain') throw new AuthError('token_unreadable', 'a token looks like a sealed value', { reason: 'looks_sealed' });
+    if (token.includes('\0')) throw new AuthError('token_unreadable', 'PostgreSQL stores no text with a NUL character', { reason: 'not_storable' });
     return token;
   }
 
   #openFault(value: string, column: string, rowId: string): string | null {
     try {
-      this.#encryption.open(value, { table: this.options.table, column, rowId });
+      this.#encryption.open(value, { table: this.table.name, column, rowId });
       return null;
     } catch (error) {
       if (isAuthError(error, 'token_unreadable')) return error.reason ?? 'unreadable';
@@ -301,37 +358,61 @@ class Job {
     return new UnknownKidError(`${this.options.table}.${column} of row ${rowId} is sealed under the key ${kid}, which is not in the keyring: add it (decrypt-only will do) and start again`);
   }
 
+  #read(after: string | null): Promise<TokenRow[]> {
+    return this.#bounded((sql) => this.table.read(sql, after, this.#pace.rows));
+  }
+
   #prefetch(after: string | null): Promise<TokenRow[]> {
-    const reading = this.table.read(this.parts.db.sql, after, this.options.chunkSize);
+    const reading = this.#read(after);
     // Awaited later; a failure until then must not count as unhandled.
     reading.catch(() => undefined);
     return reading;
   }
 
-  /** Waits for PostgreSQL to come back. */
-  async #outlast(cause: unknown): Promise<void> {
-    this.parts.watcher.note('PostgreSQL does not answer; waiting up to 60 s for it');
-    for (const end = Date.now() + OUTAGE_MS; ; await delay(500)) {
+  /** A transaction that waits neither for locks nor for an answer longer than an operator who stops the job would. */
+  #bounded<Result>(work: (sql: Sql) => Promise<Result>): Promise<Result> {
+    return this.parts.db.transaction(async (sql) => {
+      await sql.query(`SET LOCAL lock_timeout = '1s'; SET LOCAL statement_timeout = '10s'`);
+      return work(sql);
+    });
+  }
+
+  /** Tries again while the database refuses; null when the job is to stop. */
+  async #patiently<Result>(work: () => Promise<Result>): Promise<Result | null> {
+    try {
+      const result = await work();
+      this.#recovered();
+      return this.parts.stopRequested() ? null : result;
+    } catch (error) {
+      if (!isStorageUnavailable(error)) throw error;
+      return this.#outlast(error, work);
+    }
+  }
+
+  /** Waits until `back` works again: a minute from the first of a row of failures. Null when the job is to stop. */
+  async #outlast<Result>(cause: unknown, back: () => Promise<Result>): Promise<Result | null> {
+    const { watcher, stopRequested } = this.parts;
+    if (this.#troubleSince === null) watcher.note(`${troubleOf(cause, this.options.table)}; trying again for up to ${OUTAGE_MS / 1000} s`);
+    this.#troubleSince ??= Date.now();
+    this.#pace.slower();
+    for (let failure = cause; ; ) {
+      await rest(RETRY_MS, stopRequested);
+      if (stopRequested()) return null;
+      if (Date.now() - this.#troubleSince >= OUTAGE_MS) throw failure;
       try {
-        await this.parts.db.ping();
-        return;
+        return await back();
       } catch (error) {
-        if (Date.now() >= end || this.parts.stopRequested() || !isStorageUnavailable(error)) throw cause;
+        // After a broken connection the server may hold our own lock for a moment longer.
+        if (!isStorageUnavailable(error) && !(error instanceof RunHeldError)) throw error;
+        failure = error;
       }
     }
   }
 
-  #batchEndedAt = Date.now();
-
-  /** Rests as long as pace and duty ask for. */
-  async #pace(rows: number): Promise<void> {
-    const { maxRowsPerSecond, duty } = this.options;
-    const workedMs = Date.now() - this.#batchEndedAt;
-    const byRate = maxRowsPerSecond === null ? 0 : (rows / maxRowsPerSecond) * 1000 - workedMs;
-    const byDuty = workedMs * (1 / duty - 1);
-    const restMs = Math.max(0, byRate, byDuty);
-    for (const end = Date.now() + restMs; Date.now() < end && !this.parts.stopRequested(); ) await delay(Math.min(100, Math.max(1, end - Date.now())));
-    this.#batchEndedAt = Date.now();
+  #recovered(): void {
+    if (this.#troubleSince === null) return;
+    this.#troubleSince = null;
+    this.parts.watcher.note('the database answers again; going on');
   }
 
   #count(column: string, storedClass: StoredClass, kid: string | null): void {
@@ -341,15 +422,28 @@ class Job {
     counts[label] = (counts[label] ?? 0) + 1;
   }
 
-  #report(sweep: number, counters: Counters, throttledBy: string | null): void {
+  #report(sweep: number, counters: Counters): void {
     const { scanned, changed, lostRace } = counters;
-    this.parts.watcher.progress({ sweep, scanned, total: this.total, changed, lostRace, throttledBy });
+    this.parts.watcher.progress({ sweep, scanned, scannedBefore: this.#scannedBefore, total: this.total, changed, lostRace, throttledBy: this.#pace.throttledBy });
   }
 
   #result(run: string | null, counters: Counters, sweeps: number, exitCode: JobResult['exitCode']): JobResult {
     if (run === null) counters.durationMs = Date.now() - this.#startedAt;
     return { run, mode: this.options.mode, target: this.target, counters, sweeps, byColumn: this.#byColumn, bytes: this.#bytes, exitCode };
   }
+}
+
+function wrongKey(kid: string, fault: string): KeyError {
+  if (kid !== '') return new KeyError(`the key ${kid} is not the one that the values under ${kid} were sealed with: none of a sample opens; nothing was changed`);
+  if (fault === 'no_plan_key') return new KeyError('SESSION_TOKEN_ENCRYPTION_KEY must be set: there are values of the older format, which it opens; nothing was changed');
+  return new KeyError('SESSION_TOKEN_ENCRYPTION_KEY is not the key of the values of the older format that are there: none of a sample opens; nothing was changed');
+}
+
+function troubleOf(error: unknown, table: string): string {
+  const { code } = error as { code?: unknown };
+  if (code === '55P03') return `another session holds a lock on ${table}`;
+  if (code === '57014') return 'a statement took too long';
+  return 'PostgreSQL does not answer';
 }
 
 function remainder(storedClass: StoredClass): keyof Counters['remaining'] {

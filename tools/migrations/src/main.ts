@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import process from 'node:process';
 import { isStorageUnavailable, openDatabase } from '@session-gateway/database';
@@ -10,7 +11,8 @@ import { TableError } from './tokenTable.js';
 
 const EXIT = { failed: 1, usage: 2, configuration: 78, interrupted: 130 } as const;
 const COMMANDS = ['encrypt-tokens'];
-const QUERY_TIMEOUT_MS = 120_000;
+/** Longer than any statement is given by the server, so that it only ends a connection on which nothing comes back at all. */
+const QUERY_TIMEOUT_MS = 15_000;
 
 async function main(): Promise<number> {
   const [command, ...args] = process.argv.slice(2);
@@ -23,18 +25,21 @@ async function main(): Promise<number> {
     return 0;
   }
   const config = readConfig(process.env);
-  const { url, stop } = await databaseOf(config);
-  const database = openDatabase({ url, applicationName: 'session-gateway-encrypt-tokens', maxConnections: 4, connectTimeoutMs: 5_000, queryTimeoutMs: QUERY_TIMEOUT_MS });
   const progress = createProgress(process.stderr);
   const interrupts = { count: 0 };
   const interrupt = (): void => {
     interrupts.count += 1;
     if (interrupts.count > 1) process.exit(EXIT.interrupted);
-    progress.note('finishing the batch under way; once more to stop at once');
+    progress.note('stopping after the batch under way; once more to stop at once');
   };
   process.on('SIGINT', interrupt);
   process.on('SIGTERM', interrupt);
+  const { url, stop } = await databaseOf(config);
+  const database = openDatabase({ url, applicationName: 'session-gateway-encrypt-tokens', maxConnections: 4, connectTimeoutMs: 5_000, queryTimeoutMs: QUERY_TIMEOUT_MS });
+  // A connection that breaks while it is in use tells its statement; without a listener it would also end the process.
+  database.pool.on('connect', (connection) => connection.on('error', () => undefined));
   try {
+    if (options.to !== null && config.decryptOnly.includes(options.to)) throw new KeyError(`--to names the key ${options.to}, which is decrypt-only: it opens values and seals none`);
     const result = await encryptTokens(options, { db: database, keyring: config.keyring, watcher: progress, stopRequested: () => interrupts.count > 0 });
     progress.end();
     print(result, options);
@@ -55,8 +60,10 @@ function print(result: JobResult, options: { json: boolean; table: string; to: s
 
 async function databaseOf({ databaseUrl, dataDir }: JobConfig): Promise<{ url: string; stop: () => Promise<void> }> {
   if (databaseUrl !== undefined) return { url: databaseUrl, stop: async () => undefined };
+  const folder = join(resolve(dataDir), 'postgres');
+  if (!existsSync(folder)) throw new TableError(`there is no embedded database in ${folder}: set DATABASE_URL, or start the gateway once`);
   const { startEmbeddedPostgres } = await import('@session-gateway/embedded');
-  return startEmbeddedPostgres({ dataDir: join(resolve(dataDir), 'postgres') });
+  return startEmbeddedPostgres({ dataDir: folder });
 }
 
 function say(code: number, ...lines: string[]): number {
@@ -71,6 +78,7 @@ function failure(error: unknown): number {
   for (const known of [TableError, RunHeldError, UnknownRunError, FencedError, UnknownKidError]) if (error instanceof known) return say(EXIT.failed, error.message);
   const { code, message } = error as { code?: string; message?: string };
   const reason = `${message ?? String(error)}${code ? ` (${code})` : ''}`;
+  if (code === '55P03') return say(EXIT.failed, 'another session holds a lock on the table. Nothing is half-written; start the job again to continue');
   if (isStorageUnavailable(error)) return say(EXIT.failed, `the database cannot be reached: ${reason}; see DATABASE_URL. Nothing is half-written; start the job again to continue`);
   return say(EXIT.failed, `failed: ${reason}. Nothing is half-written; start the job again to continue`);
 }

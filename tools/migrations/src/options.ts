@@ -29,7 +29,7 @@ export const USAGE = `usage: nx run migrations:encrypt-tokens -- [flags]
   --verify                  open every value; exit 0 only when all are under the target key
   --to <kid>                target key (default: the primary key)
   --to plain                back to plaintext; needs --i-understand-tokens-will-be-plaintext
-  --chunk-size <n>          rows in one transaction, 1 to 10000 (100)
+  --chunk-size <n>          rows in one transaction at most, 1 to 10000 (100)
   --max-rows-per-second <n> upper bound of the pace
   --duty <0-1>              share of the time spent working (1)
   --resume <run>            continue this run; without it an unfinished run is continued anyway
@@ -71,7 +71,7 @@ export function parseOptions(args: readonly string[]): JobOptions | null {
   const columns = list(values.columns) ?? ['access_token', 'refresh_token', 'id_token'];
   return {
     mode, to, columns,
-    table: name('table', values.table) ?? 'user_sessions',
+    table: tableName(values.table) ?? 'user_sessions',
     idColumn: name('id-column', values['id-column']) ?? 'id',
     chunkSize: integer('chunk-size', values['chunk-size'], 1, 10_000) ?? 100,
     maxRowsPerSecond: integer('max-rows-per-second', values['max-rows-per-second'], 1, 1_000_000),
@@ -103,19 +103,26 @@ function integer(flag: string, value: string | undefined, min: number, max: numb
 
 function share(flag: string, value: string | undefined): number | null {
   if (value === undefined) return null;
-  if (!/^(0?\.\d+|1(\.0+)?|0\.\d+)$/.test(value) || Number(value) <= 0) throw new UsageError(`--${flag} must be a number above 0 and up to 1`);
+  if (!/^(0?\.\d+|1(\.0+)?)$/.test(value) || Number(value) <= 0) throw new UsageError(`--${flag} must be a number above 0 and up to 1`);
   return Number(value);
 }
 
 function name(flag: string, value: string | undefined): string | null {
   if (value === undefined) return null;
-  if (value.trim() === '' || value.length > 128 || value.includes('\0')) throw new UsageError(`--${flag} must not be empty`);
+  if (value.trim() === '') throw new UsageError(`--${flag} must not be empty`);
+  if (value.length > 128 || value.includes('\0')) throw new UsageError(`--${flag} is too long, or holds a NUL character`);
   return value;
+}
+
+function tableName(value: string | undefined): string | null {
+  const table = name('table', value);
+  if (table !== null && !/^([^.]+\.)?[^.]+$/.test(table)) throw new UsageError('--table must be a table\'s name, or schema.name');
+  return table;
 }
 
 function list(value: string | undefined): string[] | null {
   if (value === undefined) return null;
   const columns = value.split(',').map((column) => column.trim());
-  if (columns.some((column) => column === '') || new Set(columns).size !== columns.length) throw new UsageError('--columns must be column names separated by commas, each once');
+  if (columns.some((column) => column === '' || column.includes('\0')) || new Set(columns).size !== columns.length) throw new UsageError('--columns must be column names separated by commas, each once');
   return columns;
 }

@@ -10,6 +10,8 @@ const BAR_WIDTH = 24;
 export function createProgress(screen: Screen, now: () => number = Date.now): Watcher & { end(): void } {
   const startedAt = now();
   let shownAt = 0;
+  // Rate and time left are those of the sweep under way, from where this process met it.
+  let from = { sweep: -1, scanned: 0, at: startedAt };
   let barShown = false;
   const clear = (): void => {
     if (barShown) screen.write('\r\x1b[K');
@@ -17,16 +19,17 @@ export function createProgress(screen: Screen, now: () => number = Date.now): Wa
   };
   return {
     progress(at) {
+      if (at.sweep !== from.sweep) from = from.sweep < 0 ? { sweep: at.sweep, scanned: at.scannedBefore, at: startedAt } : { sweep: at.sweep, scanned: 0, at: now() };
       if (now() - shownAt < (screen.isTTY ? BAR_EVERY_MS : LINE_EVERY_MS)) return;
       if (!screen.isTTY && shownAt === 0 && now() - startedAt < LINE_EVERY_MS) return;
       shownAt = now();
-      const seconds = Math.max(0.001, (now() - startedAt) / 1000);
-      const rate = at.scanned / seconds;
+      const seconds = Math.max(0.001, (now() - from.at) / 1000);
+      const rate = (at.scanned - from.scanned) / seconds;
       const share = at.total === 0 ? 1 : Math.min(1, at.scanned / at.total);
       const left = rate > 0 ? Math.max(0, (at.total - at.scanned) / rate) : 0;
       const parts = [
         `sweep ${at.sweep}`, `${number(at.scanned)} of ${number(at.total)} rows`, `${number(rate)} rows/s`, `${duration(left)} left`,
-        `changed ${number(at.changed)}`, ...(at.lostRace > 0 ? [`lost races ${number(at.lostRace)}`] : []), ...(at.throttledBy ? [at.throttledBy] : []),
+        `changed ${number(at.changed)}`, ...(at.lostRace > 0 ? [`lost races ${number(at.lostRace)}`] : []), ...(at.throttledBy ? [`(${at.throttledBy})`] : []),
       ];
       if (!screen.isTTY) {
         screen.write(`${parts.join(', ')}\n`);

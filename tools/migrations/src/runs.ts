@@ -47,6 +47,7 @@ export const noCounters = (): Counters => (
 export interface TableLock {
   /** False once the connection that holds it is gone. */
   held(): boolean;
+  /** May be called again. */
   release(): void;
 }
 
@@ -67,7 +68,7 @@ export async function lockTable(db: Database, table: string): Promise<TableLock>
       if (row?.locked) break;
       if (Date.now() >= end) {
         const { rows: [running] } = await connection.query<{ id: string }>(
-          `SELECT id FROM token_encryption_runs WHERE table_name = $1 AND finished_at IS NULL ORDER BY updated_at DESC LIMIT 1`, [table]);
+          `SELECT id FROM token_encryption_runs WHERE table_name = $1 AND finished_at IS NULL ORDER BY updated_at DESC LIMIT 1`, [table]).catch(() => ({ rows: [] as { id: string }[] }));
         throw new RunHeldError(`${running ? `run ${running.id} is` : 'another run is'} at work on ${table}: wait for it to end, or stop it`);
       }
       await delay(100);
@@ -76,10 +77,14 @@ export async function lockTable(db: Database, table: string): Promise<TableLock>
     connection.release(true);
     throw error;
   }
+  let released = false;
   return {
-    held: () => !lost,
-    // Closing the connection is what frees the lock, whatever state it is in.
-    release: () => connection.release(true),
+    held: () => !lost && !released,
+    release() {
+      // Closing the connection is what frees the lock, whatever state it is in.
+      if (!released) connection.release(true);
+      released = true;
+    },
   };
 }
 
@@ -100,7 +105,7 @@ export async function hasBooks(sql: Sql): Promise<boolean> {
 
 /** Takes over an unfinished run to the same target, or begins one. */
 export async function openRun(sql: Sql, shape: TableShape, target: string, owner: string, how: { resume: string | null; restart: boolean }): Promise<Run> {
-  const columns = JSON.stringify(shape.columns);
+  const columns = JSON.stringify([shape.idColumn, ...shape.columns]);
   if (how.resume !== null) {
     const [known] = await sql.query<{ same: boolean; finished: boolean }>(
       `SELECT table_name = $2 AND target_kid = $3 AND counters->'columns' = $4::jsonb AS same, finished_at IS NOT NULL AS finished FROM token_encryption_runs WHERE id = $1`,
@@ -120,7 +125,7 @@ export async function openRun(sql: Sql, shape: TableShape, target: string, owner
   if (row) return { id: row.id, checkpoint: row.checkpoint, sweep: row.sweep, counters: { ...noCounters(), ...row.counters }, resumed: true };
   const id = `${new Date().toISOString().slice(0, 10)}-${randomUUID().slice(0, 8)}`;
   await sql.query(`INSERT INTO token_encryption_runs (id, table_name, target_kid, mode, status, sweep, counters, owner) VALUES ($1, $2, $3, 'execute', 'running', 1, $4, $5)`,
-    [id, shape.table, target, JSON.stringify({ ...noCounters(), columns: shape.columns }), owner]);
+    [id, shape.table, target, JSON.stringify({ ...noCounters(), columns: [shape.idColumn, ...shape.columns] }), owner]);
   return { id, checkpoint: null, sweep: 1, counters: noCounters(), resumed: false };
 }
 
@@ -150,13 +155,26 @@ export interface Quarantined { readonly column: string; readonly rowId: string; 
 export async function quarantine(sql: Sql, runId: string, table: string, values: readonly Quarantined[]): Promise<void> {
   if (values.length === 0) return;
   await sql.query(
-    `INSERT INTO token_encryption_quarantine (run_id, table_name, column_name, row_id, reason)
-     SELECT $1, $2, * FROM unnest($3::text[], $4::text[], $5::text[])
+    `INSERT INTO token_encryption_quarantine (run_id, table_name, column_name, row_id, reason, first_seen_at, last_seen_at)
+     SELECT $1, $2, *, clock_timestamp(), clock_timestamp() FROM unnest($3::text[], $4::text[], $5::text[])
      ON CONFLICT (table_name, column_name, row_id) DO UPDATE SET run_id = EXCLUDED.run_id, reason = EXCLUDED.reason, last_seen_at = clock_timestamp()`,
     [runId, table, values.map((value) => value.column), values.map((value) => value.rowId), values.map((value) => value.reason)]);
 }
 
-/** Lets go of values that the last sweep did open, or no longer met. */
-export async function forgetOpened(sql: Sql, table: string, before: Date): Promise<void> {
-  await sql.query('DELETE FROM token_encryption_quarantine WHERE table_name = $1 AND last_seen_at < $2', [table, before]);
+/** Of these rows, those whose value in this column is known not to open. */
+export async function knownUnreadable(sql: Sql, table: string, column: string, rowIds: readonly string[]): Promise<Set<string>> {
+  const rows = await sql.query<{ id: string }>(
+    'SELECT row_id AS id FROM token_encryption_quarantine WHERE table_name = $1 AND column_name = $2 AND row_id = ANY($3)', [table, column, rowIds]);
+  return new Set(rows.map(({ id }) => id));
+}
+
+/** The clock that quarantine is dated by. */
+export async function serverTime(sql: Sql): Promise<string> {
+  const [row] = await sql.query<{ now: string }>('SELECT clock_timestamp()::text AS now');
+  return row?.now ?? '-infinity';
+}
+
+/** Lets go of values that the sweep begun at `since`, on the server's clock, did open or no longer met. */
+export async function forgetOpened(sql: Sql, table: string, columns: readonly string[], since: string): Promise<void> {
+  await sql.query('DELETE FROM token_encryption_quarantine WHERE table_name = $1 AND column_name = ANY($2) AND last_seen_at < $3::timestamptz', [table, columns, since]);
 }
