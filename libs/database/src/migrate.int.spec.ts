@@ -1,0 +1,147 @@
+import { createHash } from 'node:crypto';
+import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { startPostgres, type TestPostgres } from '@session-gateway/testkit';
+import { checkSchema } from './checkSchema.js';
+import { findPrismaDir, migrate } from './migrate.js';
+
+const prismaDir = findPrismaDir(import.meta.url);
+const ALL = ['0_init', '20250901000000_remove-better-auth-tables', '20250901000100_sealed-sessions'];
+let postgres: TestPostgres;
+let initSql: string;
+beforeAll(async () => {
+  postgres = await startPostgres();
+  initSql = await readFile(join(prismaDir, 'migrations/0_init/migration.sql'), 'utf8');
+});
+afterAll(() => postgres.dispose());
+
+const on = (url: string) => <Row extends object>(text: string, values?: unknown[]) => postgres.query<Row>(text, values, url);
+const OLD_ROWS = `
+  INSERT INTO users (id, keycloak_id) VALUES ('u1', 's1');
+  INSERT INTO user_sessions (id, user_id, keycloak_session_id, access_token, expires_at, created_at)
+    VALUES ('old-1', 'u1', 'sid-1', 'a:plain:token', '2030-01-02 03:04:05', '2025-06-07 08:09:10.123'), ('old-2', 'u1', 'sid-2', NULL, '2030-01-02 03:04:05', '2025-06-07 08:09:10.123')`;
+
+/** The same tables as somebody else might have made them. */
+const FOREIGN_DDL = `
+  CREATE TABLE users (id varchar(64) PRIMARY KEY, keycloak_id varchar(255) NOT NULL UNIQUE, email varchar NOT NULL DEFAULT '', created_at timestamptz DEFAULT now());
+  CREATE TABLE user_sessions (id varchar(64) PRIMARY KEY, user_id varchar(64) NOT NULL REFERENCES users(id), keycloak_session_id text NOT NULL, access_token text NOT NULL, refresh_token text, id_token text,
+    expires_at timestamptz NOT NULL, created_at timestamptz NOT NULL DEFAULT now(), updated_at timestamptz NOT NULL DEFAULT now(), CONSTRAINT one_session_per_sid UNIQUE (keycloak_session_id))`;
+
+describe('migrating', () => {
+  test('an empty database applies everything once, also when three processes do it at the same time', async () => {
+    const url = await postgres.createDatabase();
+    const results = await Promise.all([1, 2, 3].map(() => migrate({ url, prismaDir })));
+    expect(results.map(({ applied }) => applied).sort((a, b) => b.length - a.length)).toEqual([ALL, [], []]);
+    expect(await migrate({ url, prismaDir })).toEqual({ applied: [], adopted: false });
+    expect(await checkSchema({ url, prismaDir })).toEqual([]);
+    const tables = await on(url)<{ name: string }>(`SELECT table_name AS name FROM information_schema.tables WHERE table_schema = 'public' ORDER BY 1`);
+    expect(tables.map(({ name }) => name)).toEqual(['_prisma_migrations', 'logout_tokens', 'token_encryption_quarantine', 'token_encryption_runs', 'user_sessions', 'users']);
+  });
+
+  test('a database from before takes it over with its rows, its times and its sessions\' cookies, without rewriting the table', async () => {
+    const url = await postgres.createDatabase();
+    const sql = on(url);
+    // The times were written in UTC, whatever the server's own time zone is.
+    await sql(`ALTER DATABASE ${new URL(url).pathname.slice(1)} SET timezone = 'Asia/Tokyo'`);
+    await sql(initSql);
+    await sql(OLD_ROWS);
+    const files = () => sql<{ node: string }>(`SELECT pg_relation_filenode('user_sessions')::text AS node`);
+    const before = await files();
+    expect(await migrate({ url, prismaDir })).toEqual({ applied: ALL.slice(1), adopted: true });
+    expect(await files()).toEqual(before);
+    const rows = await sql<{ id: string; hash: string; created: Date; expires: Date; version: number; access_token: string | null }>(
+      `SELECT id, encode(cookie_hash, 'hex') AS hash, created_at AS created, expires_at AS expires, version, access_token FROM user_sessions ORDER BY id`);
+    const hash = (id: string) => createHash('sha256').update(id).digest('hex');
+    const times = { created: new Date('2025-06-07T08:09:10.123Z'), expires: new Date('2030-01-02T03:04:05Z'), version: 0 };
+    expect(rows).toEqual([{ id: 'old-1', hash: hash('old-1'), access_token: 'a:plain:token', ...times }, { id: 'old-2', hash: hash('old-2'), access_token: null, ...times }]);
+    expect(await checkSchema({ url, prismaDir })).toEqual([]);
+
+    // An older gateway goes on inserting, and two of its sessions may share a `sid` now.
+    await sql(`INSERT INTO user_sessions (id, user_id, keycloak_session_id, access_token, expires_at) VALUES ('old-3', 'u1', 'sid-1', 'x', now())`);
+    expect(await sql(`SELECT encode(cookie_hash, 'hex') AS hash FROM user_sessions WHERE id = 'old-3'`)).toEqual([{ hash: hash('old-3') }]);
+  });
+
+  test('takes over tables that somebody made by hand', async () => {
+    const url = await postgres.createDatabase();
+    const sql = on(url);
+    await sql(FOREIGN_DDL);
+    await sql(`INSERT INTO users (id, keycloak_id) VALUES ('u1', 's1'); INSERT INTO user_sessions (id, user_id, keycloak_session_id, access_token, expires_at) VALUES ('old-1', 'u1', 'sid-1', 'x', now())`);
+    expect((await migrate({ url, prismaDir })).adopted).toBe(true);
+    await sql(`INSERT INTO user_sessions (id, user_id, keycloak_session_id) VALUES ('new-1', 'u1', 'sid-1'), ('new-2', 'u1', NULL)`);
+    expect(await sql(`SELECT count(*)::int AS n FROM user_sessions WHERE access_token IS NULL AND is_active AND version = 0 AND cookie_hash IS NOT NULL`)).toEqual([{ n: 2 }]);
+  });
+
+  test('refuses to drop tables that hold rows, says how many, and changes nothing', async () => {
+    const url = await postgres.createDatabase();
+    const sql = on(url);
+    await sql(initSql);
+    await sql(`${OLD_ROWS}; INSERT INTO accounts (id, account_id, provider_id, user_id) VALUES ('a', 'a', 'p', 'u1'), ('b', 'b', 'p', 'u1'); INSERT INTO verifications (id, identifier, value, expires_at) VALUES ('v', 'i', 'x', now())`);
+    await expect(migrate({ url, prismaDir })).rejects.toMatchObject({ code: 'legacy_tables_not_empty', message: expect.stringMatching(/accounts has 2 rows and verifications has 1 row.*--drop-data/) });
+    expect(await sql(`SELECT to_regclass('_prisma_migrations') AS history, (SELECT count(*)::int FROM accounts) AS accounts`)).toEqual([{ history: null, accounts: 2 }]);
+    expect((await migrate({ url, prismaDir, dropData: true })).applied).toEqual(ALL.slice(1));
+    expect(await sql(`SELECT to_regclass('accounts') AS accounts, to_regclass('verifications') AS verifications`)).toEqual([{ accounts: null, verifications: null }]);
+  });
+
+  test('refuses tables of the same names that are something else', async () => {
+    const url = await postgres.createDatabase();
+    await on(url)('CREATE TABLE users (id int)');
+    await expect(migrate({ url, prismaDir })).rejects.toMatchObject({ code: 'not_adoptable', message: expect.stringContaining('user_sessions.access_token') });
+  });
+
+  test('leaves nothing behind when the table is busy, and goes through the next time', async () => {
+    const url = await postgres.createDatabase();
+    const sql = on(url);
+    await sql(initSql);
+    await sql(OLD_ROWS);
+    const holding = sql(`BEGIN; LOCK TABLE user_sessions IN ACCESS SHARE MODE; SELECT pg_sleep(8); COMMIT`);
+    await expect(migrate({ url, prismaDir })).rejects.toThrow(/lock timeout/);
+    expect(await sql(`SELECT count(*)::int AS n FROM information_schema.columns WHERE table_name = 'user_sessions' AND column_name = 'cookie_hash'`)).toEqual([{ n: 0 }]);
+    await holding;
+    expect((await migrate({ url, prismaDir })).applied).toEqual(ALL.slice(2));
+    expect(await checkSchema({ url, prismaDir })).toEqual([]);
+  });
+
+  test('refuses a migration that was edited, and a database that is ahead', async () => {
+    const url = await postgres.createDatabase();
+    await migrate({ url, prismaDir });
+    const copy = await mkdtemp(join(tmpdir(), 'session-gateway-prisma-'));
+    await cp(prismaDir, copy, { recursive: true });
+    await writeFile(join(copy, 'migrations/0_init/migration.sql'), `${initSql}\n-- edited`);
+    await expect(migrate({ url, prismaDir: copy })).rejects.toMatchObject({ code: 'migration_edited' });
+    await cp(prismaDir, copy, { recursive: true });
+    await rm(join(copy, 'migrations', ALL[2] ?? ''), { recursive: true });
+    await expect(migrate({ url, prismaDir: copy })).rejects.toMatchObject({ code: 'database_newer' });
+    await rm(copy, { recursive: true });
+  });
+});
+
+describe('checking', () => {
+  test.each([
+    ['a missing column', 'ALTER TABLE user_sessions DROP COLUMN version', 'column user_sessions.version is missing in the database'],
+    ['a column too many', 'ALTER TABLE users ADD COLUMN phone text', 'column users.phone is in the database, but not in the migrations'],
+    ['another type', 'ALTER TABLE user_sessions ALTER COLUMN ip_address TYPE varchar(45)', 'column user_sessions.ip_address is'],
+    ['a lost default', 'ALTER TABLE user_sessions ALTER COLUMN is_active DROP DEFAULT', 'column user_sessions.is_active is'],
+    ['a missing index', 'DROP INDEX user_sessions_cookie_hash_key', 'index user_sessions.user_sessions_cookie_hash_key is missing'],
+    ['a missing trigger', 'DROP TRIGGER user_sessions_cookie_hash ON user_sessions', 'trigger user_sessions.user_sessions_cookie_hash is missing'],
+  ])('reports %s', async (_, change, expected) => {
+    const url = await postgres.createDatabase();
+    await migrate({ url, prismaDir });
+    await on(url)(change);
+    expect((await checkSchema({ url, prismaDir })).join('\n')).toContain(expected);
+  });
+
+  test('reports a schema that says more than the migrations do, and migrations that wait', async () => {
+    const url = await postgres.createDatabase();
+    expect((await checkSchema({ url, prismaDir })).join('\n')).toContain('0_init has not been applied');
+    await migrate({ url, prismaDir });
+    const copy = await mkdtemp(join(tmpdir(), 'session-gateway-prisma-'));
+    await cp(prismaDir, copy, { recursive: true });
+    const schema = await readFile(join(copy, 'schema.prisma'), 'utf8');
+    await writeFile(join(copy, 'schema.prisma'), schema.replace('  fingerprint       String?', '  fingerprint       String?\n  device            String?'));
+    expect(await checkSchema({ url, prismaDir: copy })).toEqual(['column user_sessions.device is missing in the migrations']);
+    await rm(copy, { recursive: true });
+    expect(schema).not.toMatch(/model (Account|Verification)/);
+  });
+});

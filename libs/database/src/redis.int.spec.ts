@@ -1,0 +1,71 @@
+import { afterAll, beforeAll, beforeEach, expect, test } from '@jest/globals';
+import { describeWith, startRedis, type TestRedis, until } from '@session-gateway/testkit';
+import type { Cache } from './cache.js';
+import { CACHE_CONTRACT } from './cache.contract.js';
+import { createRedisCache } from './redis.js';
+
+describeWith(['redis'], 'the cache in Redis', () => {
+  let redis: TestRedis;
+  let cache: Cache;
+  const errors: Error[] = [];
+  beforeAll(async () => {
+    redis = await startRedis();
+    cache = createRedisCache({ url: redis.url, onError: (error) => errors.push(error) });
+    await until(() => cache.healthy(), { what: 'the connection' });
+  });
+  afterAll(async () => {
+    await cache.close();
+    await redis.dispose();
+  });
+  beforeEach(() => redis.flush());
+
+  /** Time in Redis is Redis's own. */
+  const tick = async (ms: number): Promise<void> => {
+    const end = Date.now() + ms;
+    await until(() => Date.now() >= end, { what: 'time passing' });
+  };
+  const entry = (text: string, version = 1) => ({ version, value: Buffer.from(text) });
+
+  test.each(Object.entries(CACHE_CONTRACT))('%s', (_, check) => check({ cache, tick }));
+
+  test('keeps four bytes beside a value, and an expiry with every key', async () => {
+    await cache.put('a', entry('12345678'), 60_000);
+    await cache.bury(['b'], 60_000);
+    const entries = await redis.scan();
+    expect(entries.map(({ value }) => [value].flat()[0]!.length).sort((a, b) => a - b)).toEqual([0, 12]);
+    expect(entries.every(({ ttlMs }) => ttlMs !== null && ttlMs <= 60_000)).toBe(true);
+  });
+
+  test('takes whatever it does not understand for absent, and replaces it', async () => {
+    await redis.command('SET', 'a', 'x');
+    expect(await cache.get('a')).toBeNull();
+    await cache.put('a', entry('good'), 60_000);
+    expect((await cache.get('a'))?.toString()).toBe('good');
+    await redis.command('LPUSH', 'list', 'x');
+    expect(await cache.get('list')).toBeNull();
+    await cache.put('list', entry('good'), 60_000);
+    expect(await cache.get('list')).toBeNull();
+  });
+
+  test.each(['killed', 'frozen'])('%s answers as if it were empty, throws nothing, and is told of burials when it is back', async (how) => {
+    await cache.put('kept', entry('live'), 60_000);
+    if (how === 'killed') await redis.kill();
+    else redis.freeze();
+    expect(await cache.get('kept')).toBeNull();
+    await cache.put('kept', entry('late', 2), 60_000);
+    await cache.bury(['kept'], 60_000);
+    expect(errors.length).toBeGreaterThan(0);
+    if (how === 'killed') {
+      await redis.start();
+      // What an instance that was not cut off has written meanwhile.
+      await redis.command('SET', 'kept', Buffer.from('\0\0\0\x01stale'));
+    } else redis.thaw();
+    await until(async () => (await redis.scan()).some(({ key, value }) => key.toString() === 'kept' && [value].flat()[0]!.length === 0), { what: 'the tombstone' });
+    await cache.put('kept', entry('later', 3), 60_000);
+    expect(await cache.get('kept')).toBeNull();
+    await until(async () => {
+      await cache.put('other', entry('works'), 60_000);
+      return (await cache.get('other'))?.toString() === 'works';
+    }, { what: 'the cache working again' });
+  });
+});
