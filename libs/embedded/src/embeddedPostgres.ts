@@ -1,4 +1,5 @@
 import { execFile, spawn } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
 import { chownSync, closeSync, existsSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import { join } from 'node:path';
@@ -74,7 +75,7 @@ async function runningOne(cluster: string): Promise<Running | null> {
 
 async function initialise(dataDir: string, cluster: string, password: string): Promise<void> {
   const { initdb } = postgresBinaries();
-  const draft = `${cluster}.${process.pid}`;
+  const draft = `${cluster}.${randomUUID()}`;
   const passwordFile = `${draft}.password`;
   const user = runAsUnprivileged();
   mkdirSync(draft, { mode: 0o700 });
