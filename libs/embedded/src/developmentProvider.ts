@@ -120,7 +120,7 @@ function configuration(options: DevelopmentProviderOptions, basePath: string): C
       short: { signed: true },
     },
     // The only address it ever calls is this gateway's own, on loopback, which the package's guard would refuse.
-    fetch: (url, options) => fetch(url, { ...options, dispatcher: undefined } as RequestInit),
+    fetch: (url, options) => fetch(url, Object.assign({ ...options }, { dispatcher: undefined })),
     pkce: { required: () => true },
     scopes: SCOPE.split(' '),
     claims: { openid: ['sub', 'sid'], profile: ['preferred_username', 'name'], email: ['email', 'email_verified'], acr: null, auth_time: null, sid: null },
