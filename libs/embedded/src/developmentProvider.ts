@@ -119,8 +119,7 @@ function configuration(options: DevelopmentProviderOptions, basePath: string): C
       long: { signed: true, path: cookiePath },
       short: { signed: true },
     },
-    // The only address it ever calls is this gateway's own, on loopback, which the package's guard would refuse.
-    fetch: (url, options) => fetch(url, Object.assign({ ...options }, { dispatcher: undefined })),
+    fetch: (url, options) => fetch(url, withoutGuard(options)),
     pkce: { required: () => true },
     scopes: SCOPE.split(' '),
     claims: { openid: ['sub', 'sid'], profile: ['preferred_username', 'name'], email: ['email', 'email_verified'], acr: null, auth_time: null, sid: null },
@@ -163,6 +162,13 @@ function configuration(options: DevelopmentProviderOptions, basePath: string): C
       ctx.body = messagePage('That did not work', out.error_description ?? out.error);
     },
   };
+}
+
+/** The only address that this provider ever calls is the gateway's own, on loopback, which the package's guard would refuse. */
+function withoutGuard(options: object | undefined): RequestInit {
+  const unguarded: { dispatcher?: unknown } = { ...options };
+  delete unguarded.dispatcher;
+  return unguarded as RequestInit;
 }
 
 /** Consent is given: there is one client, and it is ours. */
