@@ -57,9 +57,9 @@ export function listedBody(session: ListedSession, currentId: string | null): Re
 
 export const headersOf = (request: Request): HeaderReader => (name) => request.headers.get(name);
 
-/** A form of at most `maxBytes`; read piece by piece, since a length need not be announced. */
-export async function readForm(request: Request, maxBytes: number): Promise<URLSearchParams> {
-  if (!/^application\/x-www-form-urlencoded(;|$)/i.test(request.headers.get('content-type') ?? '')) throw new Problem('request_invalid');
+/** A form of at most `maxBytes`, read piece by piece, since a length need not be announced; null when the body is no form. */
+export async function readForm(request: Request, maxBytes: number): Promise<URLSearchParams | null> {
+  if (!/^application\/x-www-form-urlencoded(;|$)/i.test(request.headers.get('content-type') ?? '')) return null;
   const chunks: Uint8Array[] = [];
   let size = 0;
   for await (const chunk of request.body ?? []) {

@@ -1,5 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
-import { ConfigError, readConfig } from './config.js';
+import { ConfigError } from '@session-gateway/keycloak-auth';
+import { readConfig } from './config.js';
 
 const production = {
   NODE_ENV: 'production',

@@ -1,13 +1,13 @@
-import { readFileSync } from 'node:fs';
-import { createKeyring, isAuthError, type Keyring, type ReadPolicy } from '@session-gateway/keycloak-auth';
-import { parseRoutes, type GatewayRoute } from './gatewayRoutes.js';
+import { ConfigError, type Environment, type Keyring, readKeyring, type ReadPolicy, readSecret } from '@session-gateway/keycloak-auth';
+import { type GatewayRoute, parseRoutes } from './gatewayRoutes.js';
 
 /** Everything the gateway is told from outside. A part left out is embedded: development only. */
 export interface Config {
   readonly production: boolean;
   readonly host: string;
   readonly port: number;
-  readonly managementPort: number;
+  /** Undefined: 3001, or any free port where that one is taken in development. */
+  readonly managementPort: number | undefined;
   /** The browser's address of the gateway: an origin, without a path. */
   readonly publicUrl: URL;
   readonly dataDir: string;
@@ -35,15 +35,7 @@ export interface Config {
   readonly logLevel: string;
 }
 
-/** All that is wrong with a configuration, a line each: names of variables and what to do, never a value. */
-export class ConfigError extends Error {
-  override readonly name = 'ConfigError';
-  constructor(readonly problems: readonly string[]) {
-    super(problems.join('\n'));
-  }
-}
-
-type Environment = Readonly<Record<string, string | undefined>>;
+export const DEFAULT_MANAGEMENT_PORT = 3001;
 
 /** @throws ConfigError with every problem at once */
 export function readConfig(env: Environment): Config {
@@ -51,20 +43,7 @@ export function readConfig(env: Environment): Config {
   const production = env['NODE_ENV'] === 'production';
   const insecureAllowed = !production || env['ALLOW_INSECURE_HTTP'] === 'true';
 
-  /** The value of NAME or the content of the file that NAME_FILE names; empty is unset. */
-  const text = (name: string): string | undefined => {
-    const [value, file] = [env[name], env[`${name}_FILE`]];
-    if (value && file) problems.push(`${name} and ${name}_FILE are both set: keep one of them`);
-    if (value || !file) return value === '' ? undefined : value;
-    try {
-      const content = readFileSync(file, 'utf8').replace(/\r?\n$/, '');
-      if (content === '') problems.push(`${name}_FILE names an empty file`);
-      return content === '' ? undefined : content;
-    } catch {
-      problems.push(`${name}_FILE names a file that cannot be read`);
-      return undefined;
-    }
-  };
+  const text = (name: string): string | undefined => readSecret(env, name, problems);
   const oneOf = <Choice extends string>(name: string, choices: readonly Choice[], fallback: Choice): Choice => {
     const value = env[name] || fallback;
     if ((choices as readonly string[]).includes(value)) return value as Choice;
@@ -108,7 +87,10 @@ export function readConfig(env: Environment): Config {
   if (!env['REDIS_URL'] && !env['REDIS_URL_FILE']) embedded('REDIS_URL', undefined, 'the in-process cache serves one instance only');
 
   const keycloak = readKeycloak({ env, text, httpUrl, oneOf, embedded, problems });
-  const keyring = readKeyring({ text, embedded, problems });
+  const keyring = readKeyring(env, problems);
+  if (['SESSION_TOKEN_ENCRYPTION_KEY', 'SESSION_TOKEN_ENCRYPTION_KEY_FILE', 'SESSION_TOKEN_KEYRING', 'SESSION_TOKEN_KEYRING_FILE'].every((name) => !env[name])) {
+    embedded('SESSION_TOKEN_ENCRYPTION_KEY', undefined, 'a generated key would be lost with the machine (or set SESSION_TOKEN_KEYRING)');
+  }
   const tokenReadPolicy = oneOf<ReadPolicy>('TOKEN_READ_POLICY', ['v2', 'v2+plan', 'all'], 'v2+plan');
   const { routes, problems: routeProblems } = parseRoutes(text('GATEWAY_ROUTES'));
   problems.push(...routeProblems.map((problem) => `GATEWAY_ROUTES: ${problem}`));
@@ -116,7 +98,7 @@ export function readConfig(env: Environment): Config {
   const config: Config = {
     production, port, publicUrl, databaseUrl, redisUrl, keycloak, keyring, tokenReadPolicy, routes,
     host: env['HOST'] || '127.0.0.1',
-    managementPort: integer('MANAGEMENT_PORT', 3001, 0, 65_535),
+    managementPort: env['MANAGEMENT_PORT'] || production ? integer('MANAGEMENT_PORT', DEFAULT_MANAGEMENT_PORT, 0, 65_535) : undefined,
     dataDir: env['DATA_DIR'] || '.data',
     sessionIdleTimeoutMs: integer('SESSION_IDLE_TIMEOUT', 1800, 1, 31_536_000) * 1000,
     sessionAbsoluteTimeoutMs: integer('SESSION_ABSOLUTE_TIMEOUT', 36_000, 1, 31_536_000) * 1000,
@@ -164,28 +146,4 @@ function readKeycloak({ env, text, httpUrl, oneOf, embedded, problems }: Reader)
     issuer: trim(issuer), clientId: clientId ?? '', clientSecret: clientSecret ?? '', clientAuth, userinfo,
     internalUrl: internalUrl === undefined ? undefined : trim(internalUrl),
   };
-}
-
-function readKeyring({ text, embedded, problems }: Pick<Reader, 'text' | 'embedded' | 'problems'>): Keyring | undefined {
-  const before = problems.length;
-  const keyText = text('SESSION_TOKEN_ENCRYPTION_KEY');
-  const keyringJson = text('SESSION_TOKEN_KEYRING');
-  if (problems.length > before) return undefined;
-  if (keyText === undefined && keyringJson === undefined) {
-    embedded('SESSION_TOKEN_ENCRYPTION_KEY', undefined, 'a generated key would be lost with the machine (or set SESSION_TOKEN_KEYRING)');
-    return undefined;
-  }
-  // Each on its own, so that a fault is put down to the variable that has it.
-  const check = (name: string, source: Parameters<typeof createKeyring>[0]): Keyring | undefined => {
-    try {
-      return createKeyring(source);
-    } catch (error) {
-      if (!isAuthError(error, 'keyring_invalid')) throw error;
-      problems.push(`${name}: ${error.message}`);
-      return undefined;
-    }
-  };
-  const ofText = keyText === undefined ? undefined : check('SESSION_TOKEN_ENCRYPTION_KEY', { keyText });
-  if (keyringJson === undefined || (keyText !== undefined && !ofText)) return ofText;
-  return check('SESSION_TOKEN_KEYRING', { keyText, keyringJson });
 }

@@ -2,9 +2,9 @@ import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import process from 'node:process';
 import { type Cache, createMemoryCache, createRedisCache, type Database, DatabaseError, findPrismaDir, isStorageUnavailable, migrate, openDatabase } from '@session-gateway/database';
-import { createKeyring, JWTValidator, KeycloakClient, RefreshTokenManager, SessionStore, TokenEncryption, TokenVault } from '@session-gateway/keycloak-auth';
+import { ConfigError, createKeyring, JWTValidator, KeycloakClient, RefreshTokenManager, SessionStore, TokenEncryption, TokenVault } from '@session-gateway/keycloak-auth';
 import pino from 'pino';
-import { type Config, ConfigError, readConfig } from './config.js';
+import { type Config, DEFAULT_MANAGEMENT_PORT, readConfig } from './config.js';
 import { type EmbeddedParts, startEmbeddedParts } from './embeddedParts.js';
 import type { Gateway } from './gateway.js';
 import { createMetrics } from './metrics.js';
@@ -12,6 +12,7 @@ import { closeServer, createManagementServer, createPublicServer } from './serve
 import { GatewayCookies } from './sessionCookie.js';
 
 const EXIT_CONFIGURATION = 78;
+const LOOPBACK = '127.0.0.1';
 const MIGRATION_RETRY_MS = 2_000;
 
 async function main(): Promise<void> {
@@ -30,7 +31,9 @@ async function main(): Promise<void> {
   const { server, close } = createPublicServer(gateway, embedded.developmentProvider);
   const management = createManagementServer(gateway);
   await listen(server, config.port, config.host, 'PORT');
-  await listen(management, config.managementPort, '127.0.0.1', 'MANAGEMENT_PORT');
+  if (config.managementPort !== undefined) await listen(management, config.managementPort, LOOPBACK, 'MANAGEMENT_PORT');
+  // A second gateway on a developer's machine is no mistake.
+  else await listen(management, DEFAULT_MANAGEMENT_PORT, LOOPBACK, 'MANAGEMENT_PORT').catch(() => listen(management, 0, LOOPBACK, 'MANAGEMENT_PORT'));
   // A first try now, so that readiness does not wait for the first login; later tries follow from requests.
   gateway.client.ready().catch((error: unknown) => log.warn({ event: 'provider', error: String(error) }, 'the identity provider cannot be reached yet (KEYCLOAK_ISSUER); trying again'));
   const stopSweeping = sweep(gateway);

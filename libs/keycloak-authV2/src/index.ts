@@ -1,3 +1,4 @@
+export { ConfigError, type Environment, readKeyring, readSecret } from './config.js';
 export { AuthError, type AuthErrorCode, isAuthError } from './errors.js';
 export { type AuthorizationRequest, type Identity, KeycloakClient, type KeycloakClientOptions, type TokenSet } from './client/KeycloakClient.js';
 export { hasRole } from './client/permissions.js';

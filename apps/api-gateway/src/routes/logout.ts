@@ -30,9 +30,8 @@ export function logoutRoutes(gateway: Gateway): AnyElysia {
         : empty(303, [['Location', logoutUrl], clear]);
     })
     .post('/auth/backchannel-logout', async ({ request }) => {
-      const tokens = (await readForm(request, MAX_LOGOUT_TOKEN_FORM_BYTES)).getAll('logout_token');
-      const [token] = tokens;
-      if (token === undefined || tokens.length !== 1) throw new Problem('logout_token_invalid');
+      const [token, ...more] = (await readForm(request, MAX_LOGOUT_TOKEN_FORM_BYTES))?.getAll('logout_token') ?? [];
+      if (token === undefined || more.length > 0) throw new Problem('logout_token_invalid');
       const { issuer, clientId } = client;
       const logout = await validateLogoutToken(token, { issuer, clientId, jwks: () => client.jwks(), typ: config.logoutTokenTyp });
       const ended = await backchannelLogout({ ...gateway, issuer }, logout, config.backchannelLogoutScope);
