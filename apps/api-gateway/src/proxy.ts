@@ -29,7 +29,13 @@ export function createProxy(gateway: Gateway): Proxy {
       const abort = new AbortController();
       response.once('close', () => abort.abort());
       const upstream = await send(agent, gateway, route, request, authorization, abort.signal);
-      response.writeHead(upstream.statusCode, answerHeaders(upstream.headers, gateway.cookies));
+      try {
+        response.writeHead(upstream.statusCode, answerHeaders(upstream.headers, gateway.cookies));
+      } catch (cause) {
+        // A header that Node will not send on.
+        upstream.body.destroy();
+        throw new Problem('upstream_unavailable', { cause });
+      }
       // Past this point the status is sent: a fault can only cut the answer short, which is what both sides then see.
       await pipeline(upstream.body, response).catch(() => response.destroy());
     },
