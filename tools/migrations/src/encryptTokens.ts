@@ -302,7 +302,7 @@ class Job {
         const stored = row.values[index] ?? null;
         const storedClass = TokenEncryption.classify(stored);
         if (stored === null || storedClass === 'empty') return null;
-        const kid = storedClass === 'v2' ? TokenEncryption.kidOf(stored) : null;
+        const kid = storedClass === 'v2' ? stored.slice(3, stored.indexOf('.', 3)) : null;
         this.#count(column, storedClass, kid);
         const current = this.target === 'plain' ? storedClass === 'plain' : kid === this.target;
         if (kid !== null && !this.parts.keyring.key(kid) && stopAtUnknownKid) throw this.#unknownKid(kid, column, row.id);

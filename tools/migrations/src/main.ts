@@ -4,7 +4,7 @@ import process from 'node:process';
 import { isStorageUnavailable, openDatabase } from '@session-gateway/database';
 import { ConfigError, type JobConfig, readConfig } from './config.js';
 import { encryptTokens, type JobResult, KeyError, UnknownKidError } from './encryptTokens.js';
-import { parseOptions, USAGE, UsageError } from './options.js';
+import { type JobOptions, parseOptions, shapeFlags, USAGE, UsageError } from './options.js';
 import { createProgress, jsonLine, summary } from './progress.js';
 import { FencedError, RunHeldError, UnknownRunError } from './runs.js';
 import { TableError } from './tokenTable.js';
@@ -51,8 +51,8 @@ async function main(): Promise<number> {
   }
 }
 
-function print(result: JobResult, options: { json: boolean; table: string; to: string | null }): void {
-  const text = summary(result, { table: options.table, toPlain: options.to === 'plain' });
+function print(result: JobResult, options: JobOptions): void {
+  const text = summary(result, { table: options.table, flags: shapeFlags(options) });
   // With --json, stdout is for programs.
   if (options.json) process.stderr.write(`${text}\n`);
   process.stdout.write(options.json ? `${jsonLine(result)}\n` : `${text}\n`);

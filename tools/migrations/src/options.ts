@@ -40,6 +40,8 @@ export const USAGE = `usage: nx run migrations:encrypt-tokens -- [flags]
 
 exit codes: 0 done, 1 failed, 2 wrong usage, 3 values remain or are quarantined, 78 configuration, 130 interrupted`;
 
+const USUAL = { table: 'user_sessions', idColumn: 'id', columns: ['access_token', 'refresh_token', 'id_token'] };
+
 const FLAGS = {
   'dry-run': { type: 'boolean' }, execute: { type: 'boolean' }, verify: { type: 'boolean' }, json: { type: 'boolean' }, restart: { type: 'boolean' }, help: { type: 'boolean' },
   'i-understand-tokens-will-be-plaintext': { type: 'boolean' },
@@ -68,11 +70,11 @@ export function parseOptions(args: readonly string[]): JobOptions | null {
   if (understood && to !== 'plain') throw new UsageError('--i-understand-tokens-will-be-plaintext belongs to --to plain');
   if (mode !== 'execute' && (values.resume !== undefined || values.restart)) throw new UsageError('--resume and --restart belong to --execute');
   if (values.resume !== undefined && values.restart) throw new UsageError('--resume and --restart exclude each other');
-  const columns = list(values.columns) ?? ['access_token', 'refresh_token', 'id_token'];
+  const columns = list(values.columns) ?? USUAL.columns;
   return {
     mode, to, columns,
-    table: tableName(values.table) ?? 'user_sessions',
-    idColumn: name('id-column', values['id-column']) ?? 'id',
+    table: tableName(values.table) ?? USUAL.table,
+    idColumn: name('id-column', values['id-column']) ?? USUAL.idColumn,
     chunkSize: integer('chunk-size', values['chunk-size'], 1, 10_000) ?? 100,
     maxRowsPerSecond: integer('max-rows-per-second', values['max-rows-per-second'], 1, 1_000_000),
     duty: share('duty', values.duty) ?? 1,
@@ -80,6 +82,12 @@ export function parseOptions(args: readonly string[]): JobOptions | null {
     restart: values.restart ?? false,
     json: values.json ?? false,
   };
+}
+
+/** The flags that say which table and which target, as a shell takes them; empty for the usual ones. */
+export function shapeFlags({ to, table, idColumn, columns }: JobOptions): string {
+  const given = [['to', to ?? ''], ['table', table === USUAL.table ? '' : table], ['id-column', idColumn === USUAL.idColumn ? '' : idColumn], ['columns', columns.join() === USUAL.columns.join() ? '' : columns.join()]] as const;
+  return given.map(([flag, value]) => (value === '' ? '' : ` --${flag} ${/^[\w.,-]+$/.test(value) ? value : `'${value.replaceAll("'", `'\\''`)}'`}`)).join('');
 }
 
 function parse(args: readonly string[]) {

@@ -4,7 +4,9 @@ interface Screen { write(text: string): unknown; isTTY?: boolean | undefined; co
 
 const LINE_EVERY_MS = 3_000;
 const BAR_EVERY_MS = 100;
-const BAR_WIDTH = 24;
+const BAR_WIDTH = 20;
+/** Times as long as a dry run, which reads and seals as well: the writes, and the sweep that looks at everything again. */
+const EXECUTE_TAKES = 2.5;
 
 /** Progress on stderr: a bar on a terminal, else a line every few seconds. */
 export function createProgress(screen: Screen, now: () => number = Date.now): Watcher & { end(): void } {
@@ -27,16 +29,17 @@ export function createProgress(screen: Screen, now: () => number = Date.now): Wa
       const rate = (at.scanned - from.scanned) / seconds;
       const share = at.total === 0 ? 1 : Math.min(1, at.scanned / at.total);
       const left = rate > 0 ? Math.max(0, (at.total - at.scanned) / rate) : 0;
-      const parts = [
-        `sweep ${at.sweep}`, `${number(at.scanned)} of ${number(at.total)} rows`, `${number(rate)} rows/s`, `${duration(left)} left`,
-        `changed ${number(at.changed)}`, ...(at.lostRace > 0 ? [`lost races ${number(at.lostRace)}`] : []), ...(at.throttledBy ? [`(${at.throttledBy})`] : []),
-      ];
+      // What matters most comes first: a narrow terminal cuts the rest off.
+      const text = [
+        `${number(rate)} rows/s`, `${duration(left)} left${at.throttledBy ? ` (${at.throttledBy})` : ''}`, `${number(at.scanned)} of ${number(at.total)} rows`, `sweep ${at.sweep}`,
+        `changed ${number(at.changed)}`, ...(at.lostRace > 0 ? [`lost races ${number(at.lostRace)}`] : []),
+      ].join(', ');
       if (!screen.isTTY) {
-        screen.write(`${parts.join(', ')}\n`);
+        screen.write(`${text}\n`);
         return;
       }
       const done = Math.round(share * BAR_WIDTH);
-      const line = `[${'#'.repeat(done)}${'.'.repeat(BAR_WIDTH - done)}] ${String(Math.floor(share * 100)).padStart(3)}%  ${parts.join(', ')}`;
+      const line = `[${'#'.repeat(done)}${'.'.repeat(BAR_WIDTH - done)}] ${String(Math.floor(share * 100)).padStart(3)}%  ${text}`;
       screen.write(`\r\x1b[K${line.slice(0, (screen.columns ?? 120) - 1)}`);
       barShown = true;
     },
@@ -48,7 +51,7 @@ export function createProgress(screen: Screen, now: () => number = Date.now): Wa
   };
 }
 
-/** The contract's one line of JSON. */
+/** The result for programs, in one line. */
 export function jsonLine({ run, mode, counters }: JobResult): string {
   const { scanned, changed, alreadyCurrent, lostRace, quarantined, remaining, durationMs } = counters;
   return JSON.stringify({
@@ -58,7 +61,7 @@ export function jsonLine({ run, mode, counters }: JobResult): string {
 }
 
 /** The result for a person: what there is, what was done, what to do next. */
-export function summary(result: JobResult, options: { table: string; toPlain: boolean }): string {
+export function summary(result: JobResult, options: { table: string; flags: string }): string {
   const { counters, mode, target } = result;
   const { remaining } = counters;
   const rest = remaining.plain + remaining.plan + remaining.otherKid;
@@ -72,7 +75,7 @@ export function summary(result: JobResult, options: { table: string; toPlain: bo
     [`already ${under}`, number(counters.alreadyCurrent)],
     [mode === 'dry-run' ? 'would be rewritten' : 'not yet rewritten', `${number(rest)} (plaintext ${number(remaining.plain)}, older format ${number(remaining.plan)}, other key ${number(remaining.otherKid)})`],
     ['do not open', number(counters.quarantined)],
-    ...(mode === 'dry-run' ? [['bytes', `${number(result.bytes.before)} now, ${number(result.bytes.after)} afterwards`] as [string, string]] : []),
+    ...(mode === 'dry-run' ? [['bytes', `${number(result.bytes.before)} now, ${number(result.bytes.after)} afterwards`], ['estimate', `about ${duration((counters.durationMs / 1000) * EXECUTE_TAKES)} to execute at this pace`]] as [string, string][] : []),
     ['time', `${(counters.durationMs / 1000).toFixed(1)} s`],
   ];
   const width = Math.max(...lines.map(([label]) => label.length));
@@ -82,7 +85,7 @@ export function summary(result: JobResult, options: { table: string; toPlain: bo
     TITLES[mode](result),
     ...lines.map(([label, value]) => `  ${label.padEnd(width)}  ${value}`),
     ...(columns.length > 0 ? ['values by column', ...columns] : []),
-    ...next(result, options.toPlain),
+    ...next(result, options.flags),
   ].join('\n');
 }
 
@@ -91,15 +94,16 @@ const LABELS: Readonly<Record<string, string>> = { plain: 'plaintext', plan: 'ol
 const TITLES: Readonly<Record<JobResult['mode'], (result: JobResult) => string>> = {
   'dry-run': () => 'Dry run: nothing was changed.',
   verify: ({ exitCode }) => (exitCode === 0 ? 'Verified: every value opens under the target key.' : exitCode === 130 ? 'Interrupted.' : 'Not verified: there are values that are not under the target key.'),
-  execute: ({ exitCode }) => (exitCode === 0 ? 'Done: a sweep from the start found nothing left to write.' : exitCode === 130 ? 'Interrupted: the batch under way was finished.' : 'Done as far as possible: values remain.'),
+  execute: ({ exitCode }) => (exitCode === 0 ? 'Done: a sweep from the start found nothing left to write.' : exitCode === 130 ? 'Interrupted: the batch under way was finished.' : 'Done as far as possible: there are values left as they were.'),
 };
 
-function next({ mode, exitCode, run, counters, target }: JobResult, toPlain: boolean): string[] {
-  const job = 'npx nx run migrations:encrypt-tokens --';
+/** `flags`: those that say which table and target it was. */
+function next({ mode, exitCode, run, counters, target }: JobResult, flags: string): string[] {
+  const job = `npx nx run migrations:encrypt-tokens --${flags}`;
   if (exitCode === 130) return run === null ? [] : [`Continue with: ${job} --execute --resume ${run}`];
-  if (mode === 'dry-run') return [`To do it: ${job} --execute${toPlain ? ' --to plain --i-understand-tokens-will-be-plaintext' : ''}`];
-  if (mode === 'execute' && counters.quarantined > 0) return ['Values that do not open stay as they are; token_encryption_quarantine lists where they are and why.'];
-  if (mode === 'execute' && exitCode === 3) return ['Rows were changed faster than they could be rewritten. Run it again, with a smaller --chunk-size.'];
+  if (mode === 'dry-run') return [`To do it: ${job} --execute${target === 'plain' ? ' --i-understand-tokens-will-be-plaintext' : ''}`];
+  if (mode === 'execute' && counters.quarantined > 0) return ['Values that do not open stay as they are; the table token_encryption_quarantine lists where they are and why.'];
+  if (mode === 'execute' && exitCode === 3) return ['Some rows were being written by others each time. Run it again; a smaller --chunk-size helps.'];
   if (mode === 'execute' && target !== 'plain') return [`To check it: ${job} --verify`];
   if (mode === 'verify' && exitCode === 3) return [`To encrypt what is left: ${job} --execute`];
   return [];
