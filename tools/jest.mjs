@@ -9,7 +9,7 @@ const { name } = JSON.parse(readFileSync(resolve(projectRoot, 'project.json'), '
 const jest = resolve(createRequire(import.meta.url).resolve('jest/package.json'), '../bin/jest.js');
 
 mkdirSync('dist/test-results', { recursive: true });
-const { status } = spawnSync(
+const { status, signal } = spawnSync(
   process.execPath,
   [
     '--experimental-vm-modules', '--disable-warning=ExperimentalWarning', jest,
@@ -21,4 +21,5 @@ const { status } = spawnSync(
   // With --json, jest prints the whole result on stdout; the file is what counts.
   { stdio: ['ignore', 'ignore', 'inherit'], env: { ...process.env, TEST_KIND: kind } },
 );
+if (signal) console.error(`the specs of ${name} were ended by ${signal}`);
 process.exit(status ?? 1);

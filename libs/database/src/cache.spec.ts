@@ -21,9 +21,34 @@ describe('the in-process cache', () => {
 });
 
 describe('the contract', () => {
+  /** Every way but the one that is wrong is the in-process cache's. */
+  const flawed = (flaw: (real: Cache) => Partial<Cache>) => (real: Cache): Cache => ({ ...real, ...flaw(real) });
+  const failures = async (wrap: (cache: Cache) => Cache): Promise<string[]> => {
+    const checks = Object.entries(CACHE_CONTRACT).map(async ([name, check]) => check(world(wrap)).then(() => [], () => [name]));
+    return (await Promise.all(checks)).flat();
+  };
+
   test('catches a cache that puts without looking at tombstones and versions', async () => {
-    const careless = (cache: Cache): Cache => ({ ...cache, put: async (key, entry, ttlMs) => { await cache.remove(key); await cache.put(key, entry, ttlMs); } });
-    const failed = await Promise.all(Object.entries(CACHE_CONTRACT).map(async ([name, check]) => check(world(careless)).then(() => null, () => name)));
-    expect(failed.filter(Boolean)).toEqual(['keeps a newer entry from being replaced by an older one, as numbers compare', 'lets no late write past a tombstone until it has expired']);
+    const careless = flawed(() => {
+      const plain = new Map<string, Buffer>();
+      return {
+        get: async (key) => plain.get(key) ?? null,
+        put: async (key, { value }) => void plain.set(key, value),
+        bury: async (keys) => { for (const key of keys) plain.delete(key); },
+      };
+    });
+    expect(await failures(careless)).toEqual(expect.arrayContaining([
+      'keeps a newer entry from being replaced by an older one, as numbers compare', 'lets no late write past a tombstone until it has expired',
+    ]));
+  });
+
+  test('catches a cache that only deletes where it should bury', async () => {
+    const forgetful = flawed((real) => ({ bury: async (keys) => { for (const key of keys) await real.remove(key); } }));
+    expect(await failures(forgetful)).toContain('lets no late write past a tombstone until it has expired');
+  });
+
+  test('catches a cache that forgets nothing', async () => {
+    const clinging = flawed((real) => ({ put: (key, entry) => real.put(key, entry, 1e9) }));
+    expect(await failures(clinging)).toEqual(['forgets an entry when its time is over']);
   });
 });

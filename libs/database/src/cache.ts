@@ -8,6 +8,7 @@ export interface Cache {
   put(key: string, entry: { version: number; value: Buffer }, ttlMs: number): Promise<void>;
   /** Puts tombstones in the place of entries: until `ttlMs` has passed, nothing can be put there. */
   bury(keys: readonly string[], ttlMs: number): Promise<void>;
+  /** Removes an entry; a tombstone stays. */
   remove(key: string): Promise<void>;
   healthy(): boolean;
   close(): Promise<void>;
@@ -49,10 +50,14 @@ export function createMemoryCache(options: { maxEntries?: number; now?: () => nu
       hold(key, { version, value, expiresAt: now() + ttlMs });
     },
     async bury(keys, ttlMs) {
-      for (const key of keys) hold(key, { version: 0, value: null, expiresAt: now() + ttlMs });
+      if (ttlMs <= 0) return;
+      for (const key of keys) {
+        const held = live(key);
+        hold(key, { version: 0, value: null, expiresAt: Math.max(now() + ttlMs, held?.value === null ? held.expiresAt : 0) });
+      }
     },
     async remove(key) {
-      entries.delete(key);
+      if (live(key)?.value) entries.delete(key);
     },
     healthy: () => true,
     async close() {

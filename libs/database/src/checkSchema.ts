@@ -9,43 +9,46 @@ import { withSchemaEngine } from './schemaEngine.js';
  * What the migrations make is built in a temporary schema inside a transaction that is rolled back.
  */
 export async function checkSchema({ url, prismaDir }: { url: string; prismaDir: string }): Promise<string[]> {
-  const filters = { externalTables: [], externalEnums: [] };
-  const problems: string[] = [];
-  const { migrations, schema } = await withSchemaEngine(prismaDir, new PrismaPg({ connectionString: url, connectionTimeoutMillis: 5_000 }), async (engine, migrationsList) => {
-    const history = await engine.diagnoseMigrationHistory({ migrationsList, filters, optInToShadowDatabase: false });
-    for (const name of history.editedMigrationNames) problems.push(`migration ${name} was edited after it had been applied`);
-    for (const name of history.failedMigrationNames) problems.push(`migration ${name} failed half-way`);
-    const { history: diagnostic } = history;
-    if (diagnostic?.diagnostic === 'databaseIsBehind') {
-      for (const name of diagnostic.unappliedMigrationNames) problems.push(`migration ${name} has not been applied: run \`nx run database:migrate\``);
-    } else if (diagnostic) problems.push('the database has migrations that this version does not know');
-    const path = resolve(prismaDir, 'schema.prisma');
-    const to = { tag: 'schemaDatamodel' as const, files: [{ path, content: await readFile(path, 'utf8') }] };
-    const { stdout } = await engine.diff({ from: { tag: 'empty' }, to, script: true, exitCode: null, filters });
-    return {
-      migrations: migrationsList.migrationDirectories.map(({ migrationFile }) => (migrationFile.content.tag === 'ok' ? migrationFile.content.value : '')),
-      schema: (stdout ?? '').replaceAll('CREATE SCHEMA IF NOT EXISTS "public";', ''),
-    };
-  });
-  // While migrations are missing, every difference would only say so again.
-  if (problems.length > 0) return problems;
-
+  // Before the engine, whose way of saying that it cannot connect is long.
   const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 5_000 });
   client.on('error', () => undefined);
   await client.connect();
   try {
+    const { waiting, migrations, schema } = await readHistory(url, prismaDir);
+    // While migrations are missing, every difference would only say so again.
+    if (waiting.length > 0) return waiting;
     const { rows: [current] } = await client.query<{ name: string }>('SELECT current_schema() AS name');
     const actual = await describe(client, current?.name ?? 'public');
     const migrated = await build(client, migrations);
     const declared = await build(client, [schema]);
-    problems.push(...differences(migrated, actual, 'the database', 'the migrations'));
     // schema.prisma cannot say everything that a migration can.
     const sayable = new Map([...migrated].filter(([what]) => !what.startsWith('trigger ')));
-    problems.push(...differences(declared, sayable, 'the migrations', 'schema.prisma'));
+    return [...differences(migrated, actual, 'the database', 'the migrations'), ...differences(declared, sayable, 'the migrations', 'schema.prisma')];
   } finally {
     await client.end().catch(() => undefined);
   }
-  return problems;
+}
+
+/** What the history lacks, the migrations' statements, and those that schema.prisma amounts to. */
+function readHistory(url: string, prismaDir: string): Promise<{ waiting: string[]; migrations: string[]; schema: string }> {
+  const filters = { externalTables: [], externalEnums: [] };
+  return withSchemaEngine(prismaDir, new PrismaPg({ connectionString: url, connectionTimeoutMillis: 5_000 }), async (engine, migrationsList) => {
+    const waiting: string[] = [];
+    const { history, editedMigrationNames, failedMigrationNames } = await engine.diagnoseMigrationHistory({ migrationsList, filters, optInToShadowDatabase: false });
+    for (const name of editedMigrationNames) if (!failedMigrationNames.includes(name)) waiting.push(`migration ${name} was edited after it had been applied`);
+    for (const name of failedMigrationNames) waiting.push(`migration ${name} failed half-way`);
+    if (history?.diagnostic === 'databaseIsBehind') {
+      for (const name of history.unappliedMigrationNames) waiting.push(`migration ${name} has not been applied: run \`nx run database:migrate\``);
+    } else if (history) waiting.push('the database has migrations that this version does not know');
+    const path = resolve(prismaDir, 'schema.prisma');
+    const to = { tag: 'schemaDatamodel' as const, files: [{ path, content: await readFile(path, 'utf8') }] };
+    const { stdout } = await engine.diff({ from: { tag: 'empty' }, to, script: true, exitCode: null, filters });
+    return {
+      waiting,
+      migrations: migrationsList.migrationDirectories.map(({ migrationFile }) => (migrationFile.content.tag === 'ok' ? migrationFile.content.value : '')),
+      schema: (stdout ?? '').replaceAll('CREATE SCHEMA IF NOT EXISTS "public";', ''),
+    };
+  });
 }
 
 /** What statements make in an empty schema, which is gone again afterwards. */
@@ -87,10 +90,12 @@ async function describe(client: pg.Client, schema: string): Promise<Map<string, 
     SELECT 'index ' || t.relname || '.' || i.relname, replace(pg_get_indexdef(x.indexrelid), $1 || '.', '')
     FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_class t ON t.oid = x.indrelid WHERE t.relnamespace = $1::regnamespace
     UNION ALL
-    SELECT 'trigger ' || c.relname || '.' || t.tgname, 'a trigger' FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+    SELECT 'trigger ' || c.relname || '.' || t.tgname,
+      replace(pg_get_triggerdef(t.oid), $1 || '.', '') || CASE t.tgenabled WHEN 'D' THEN ' disabled' ELSE '' END || ' with ' || md5(f.prosrc)
+    FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_proc f ON f.oid = t.tgfoid
     WHERE c.relnamespace = $1::regnamespace AND NOT t.tgisinternal
     UNION ALL
     SELECT 'constraint ' || c.relname || '.' || o.conname, replace(pg_get_constraintdef(o.oid), $1 || '.', '')
-    FROM pg_constraint o JOIN pg_class c ON c.oid = o.conrelid WHERE o.connamespace = $1::regnamespace AND o.contype IN ('p', 'f', 'u')`, [schema]);
+    FROM pg_constraint o JOIN pg_class c ON c.oid = o.conrelid WHERE o.connamespace = $1::regnamespace AND o.contype IN ('p', 'f', 'u', 'c')`, [schema]);
   return new Map(rows.map(({ what, how }) => [what, how]));
 }

@@ -1,3 +1,5 @@
+import { rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { startPostgres, type TestPostgres, until } from '@session-gateway/testkit';
 import { isStorageUnavailable } from './errors.js';
@@ -32,25 +34,73 @@ const WAYS: Readonly<Record<string, () => Promise<unknown>>> = {
 describe('PostgreSQL', () => {
   test.each(['stopped', 'killed', 'frozen'])('%s is told from every other failure, in every way of asking, and comes back by itself', async (how) => {
     await Promise.all(Object.values(WAYS).map((ask) => ask()));
-    const under = db.sql.query('SELECT pg_sleep(30)');
-    under.catch(() => undefined);
+    const under = [
+      () => db.sql.query('SELECT pg_sleep(30)'),
+      () => db.transaction((sql) => sql.query('SELECT pg_sleep(30)')),
+      () => db.prisma.$queryRaw`SELECT 1 FROM pg_sleep(30)`,
+      () => db.prisma.$transaction(async (tx) => { await tx.user.findMany(); await tx.$queryRaw`SELECT 1 FROM pg_sleep(30)`; }),
+    ].map((ask) => failure(ask()));
+    await until(async () => {
+      const [row] = await postgres.query<{ n: number }>(`SELECT count(*)::int AS n FROM pg_stat_activity WHERE wait_event = 'PgSleep'`);
+      return row?.n === under.length;
+    }, { what: 'all statements under way' });
     if (how === 'stopped') await postgres.stop('fast');
     else if (how === 'killed') await postgres.kill();
     else postgres.freeze();
-    expect(isStorageUnavailable(await failure(under))).toBe(true);
+    expect((await Promise.all(under)).map(isStorageUnavailable)).toEqual(under.map(() => true));
     for (const [name, ask] of Object.entries(WAYS)) expect([name, isStorageUnavailable(await failure(ask()))]).toEqual([name, true]);
     if (how === 'frozen') postgres.thaw();
     else await postgres.start();
     await until(async () => (await Promise.allSettled(Object.values(WAYS).map((ask) => ask()))).every(({ status }) => status === 'fulfilled'), { what: 'recovery', timeoutMs: 20_000 });
   });
 
-  test('that takes no more connections is unavailable', async () => {
+  test('that breaks a connection between two statements of a transaction ends the transaction, not the process', async () => {
+    const error = await failure(db.transaction(async (sql) => {
+      const [own] = await sql.query<{ pid: number }>('SELECT pg_backend_pid() AS pid');
+      await postgres.query('SELECT pg_terminate_backend($1)', [own?.pid]);
+      await until(async () => (await postgres.query('SELECT 1 FROM pg_stat_activity WHERE pid = $1', [own?.pid])).length === 0, { what: 'the end of the connection' });
+      // Another round trip, by whose end this process has read what the server said last.
+      await postgres.query('SELECT 1');
+      await sql.query('SELECT 1');
+    }));
+    expect(isStorageUnavailable(error)).toBe(true);
+    await db.transaction((sql) => sql.query('SELECT 1'));
+  });
+
+  test('that takes no more connections is unavailable, in every way of asking', async () => {
     const url = await postgres.createDatabase();
     await postgres.query(`ALTER DATABASE ${new URL(url).pathname.slice(1)} CONNECTION LIMIT 0`);
     await postgres.query(`CREATE ROLE ordinary LOGIN`);
     const full = openDatabase({ url: url.replace('postgres@', 'ordinary@') });
-    expect(isStorageUnavailable(await failure(full.ping()))).toBe(true);
+    const ways = [() => full.ping(), () => full.transaction((sql) => sql.query('SELECT 1')), () => full.prisma.$queryRaw`SELECT 1`, () => full.prisma.user.findMany()];
+    for (const ask of ways) expect(isStorageUnavailable(await failure(ask()))).toBe(true);
     await full.close();
+  });
+
+  test('that has no connection left in the pool within the time is unavailable', async () => {
+    const small = openDatabase({ url: postgres.url, maxConnections: 1, connectTimeoutMs: 100 });
+    await small.transaction(async () => {
+      for (const ask of [() => small.ping(), () => small.prisma.$queryRaw`SELECT 1`]) expect(isStorageUnavailable(await failure(ask()))).toBe(true);
+    });
+    await small.ping();
+    await small.close();
+  });
+
+  test('that is in recovery is unavailable, in every way of asking, and comes back by itself', async () => {
+    const [folder] = await postgres.query<{ data_directory: string }>('SHOW data_directory');
+    const signal = join(folder?.data_directory ?? '', 'standby.signal');
+    await postgres.query('ALTER SYSTEM SET hot_standby = off');
+    await postgres.stop('fast');
+    await writeFile(signal, '');
+    // It does not become ready as long as it is a standby.
+    const starting = failure(postgres.start());
+    await until(async () => /57P03/.test(String((await failure(db.ping()) as { code?: string }).code)), { what: 'recovery' });
+    for (const [name, ask] of Object.entries(WAYS)) expect([name, isStorageUnavailable(await failure(ask()))]).toEqual([name, true]);
+    await postgres.kill();
+    await starting;
+    await rm(signal);
+    await postgres.start();
+    await until(async () => (await Promise.allSettled(Object.values(WAYS).map((ask) => ask()))).every(({ status }) => status === 'fulfilled'), { what: 'recovery', timeoutMs: 20_000 });
   });
 
   test.each<[string, () => Promise<unknown>]>([
@@ -60,6 +110,14 @@ describe('PostgreSQL', () => {
     ['a syntax error', () => db.sql.query('SELEC 1')],
     ['a raw syntax error', () => db.prisma.$queryRawUnsafe('SELEC 1')],
     ['a bad value', () => db.sql.query(`SELECT 'x'::int`)],
+    ['a failed check', () => db.transaction(async (sql) => {
+      await sql.query(`ALTER TABLE users ADD CONSTRAINT no_x CHECK (name <> 'x') NOT VALID`);
+      await sql.query(`INSERT INTO users (id, keycloak_id, name) VALUES ('u3', 's3', 'x')`);
+    })],
+    ['a typed missing parent', () => db.prisma.userSession.create({ data: { id: 'x', userId: 'nobody' } })],
+    ['a query that is typed wrongly', () => db.prisma.user.create({ data: { id: 'connection timeout', keycloakId: 5 as unknown as string } })],
+    ['a bad value that speaks of outages', () => db.sql.query(`SELECT 'connection terminated'::int`)],
+    ['a raw bad value that speaks of outages', () => db.prisma.$queryRawUnsafe(`SELECT 'connection terminated'::int`)],
     ['a row that is not there', () => db.prisma.user.update({ where: { id: 'none' }, data: { name: 'x' } })],
   ])('is not to blame for %s', async (_, ask) => {
     expect(isStorageUnavailable(await failure(ask()))).toBe(false);
@@ -69,6 +127,7 @@ describe('PostgreSQL', () => {
     await db.sql.query(`INSERT INTO user_sessions (id, user_id, access_token, refresh_token, id_token) VALUES ('s1', 'u1', 'secret', 'secret', 'secret')`);
     const [user] = await db.prisma.user.findMany({ where: { id: 'u1' }, include: { sessions: true } });
     expect(user?.sessions).toHaveLength(1);
-    expect(JSON.stringify([user, await db.prisma.userSession.findMany()])).not.toContain('secret');
+    const updated = await db.prisma.userSession.update({ where: { id: 's1' }, data: { refreshToken: 'secret too' } });
+    expect(JSON.stringify([user, updated, await db.prisma.userSession.findMany()])).not.toMatch(/secret|"(access|refresh|id)Token"/);
   });
 });

@@ -14,21 +14,37 @@ export class DatabaseError extends Error {
 const UNAVAILABLE_SQLSTATE = /^(08|53|57P|58|25006$|57014$|55P03$|40001$|40P01$|42P01$)/;
 const UNAVAILABLE_SYSTEM = new Set(['ECONNREFUSED', 'ECONNRESET', 'ENOTFOUND', 'EAI_AGAIN', 'ETIMEDOUT', 'EHOSTUNREACH', 'ENETUNREACH', 'EPIPE', 'ENOENT']);
 const UNAVAILABLE_PRISMA = new Set(['P1001', 'P1002', 'P1008', 'P1017', 'P2024', 'P2037']);
+// Five characters from PostgreSQL; Prisma's own look alike.
+const SQLSTATE = /^(?!P[1-9])[0-9A-Z]{5}$/;
+const UNAVAILABLE_KIND = new Set(['DatabaseNotReachable', 'ConnectionClosed', 'SocketTimeout', 'TooManyConnections']);
 // pg gives these no code.
 const UNAVAILABLE_MESSAGE = /timeout exceeded when trying to connect|query read timeout|connection terminated|client has encountered a connection error|cannot use a pool after calling end|connection timeout|server closed the connection|not queryable/i;
 
+type Link = Readonly<Partial<Record<'name' | 'code' | 'kind' | 'originalCode' | 'message' | 'cause' | 'meta' | 'errors', unknown>>>;
+
+/** An error and what it says caused it, in pg's and in Prisma's way. */
+function* links(error: unknown): Generator<Link> {
+  for (let at: unknown = error, depth = 0; typeof at === 'object' && at !== null && depth < 6; depth++) {
+    const link: Link = at;
+    yield link;
+    at = link.cause ?? (link.meta as { driverAdapterError?: unknown } | undefined)?.driverAdapterError;
+  }
+}
+
+const codesOf = ({ code, originalCode }: Link): string[] => [code, originalCode].filter((value) => typeof value === 'string');
+
 /** Whether a failure says that PostgreSQL cannot be reached or cannot serve just now, as pg and Prisma put it; looks through causes. */
 export function isStorageUnavailable(error: unknown): boolean {
-  for (let at: unknown = error, depth = 0; typeof at === 'object' && at !== null && depth < 6; depth++) {
-    const { code, kind, originalCode, message } = at as { code?: unknown; kind?: unknown; originalCode?: unknown; message?: unknown };
-    for (const value of [code, originalCode]) {
-      if (typeof value === 'string' && (UNAVAILABLE_SYSTEM.has(value) || UNAVAILABLE_PRISMA.has(value) || UNAVAILABLE_SQLSTATE.test(value))) return true;
-    }
-    if (kind === 'DatabaseNotReachable' || kind === 'ConnectionClosed' || kind === 'SocketTimeout' || kind === 'TooManyConnections') return true;
-    if (typeof message === 'string' && UNAVAILABLE_MESSAGE.test(message)) return true;
-    const { cause, meta, errors } = at as { cause?: unknown; meta?: { driverAdapterError?: unknown }; errors?: unknown[] };
-    if (Array.isArray(errors) && errors.some(isStorageUnavailable)) return true;
-    at = cause ?? meta?.driverAdapterError;
-  }
-  return false;
+  const all = [...links(error)];
+  // What the server says about a statement quotes values, and what Prisma says about a call quotes its source: either may say anything.
+  const quotes = all.some((link) => link.name === 'PrismaClientValidationError' || codesOf(link).some((code) => SQLSTATE.test(code)));
+  return all.some((link) => codesOf(link).some((code) => UNAVAILABLE_SYSTEM.has(code) || UNAVAILABLE_PRISMA.has(code) || UNAVAILABLE_SQLSTATE.test(code))
+    || (typeof link.kind === 'string' && UNAVAILABLE_KIND.has(link.kind))
+    || (!quotes && codesOf(link).length === 0 && typeof link.message === 'string' && UNAVAILABLE_MESSAGE.test(link.message))
+    || (Array.isArray(link.errors) && link.errors.some(isStorageUnavailable)));
+}
+
+/** Whether a statement gave up waiting for somebody else's lock. */
+export function isLockTimeout(error: unknown): boolean {
+  return [...links(error)].some((link) => codesOf(link).includes('55P03'));
 }

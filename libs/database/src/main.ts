@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import process from 'node:process';
 import { parseArgs } from 'node:util';
 import { checkSchema } from './checkSchema.js';
-import { DatabaseError, isStorageUnavailable } from './errors.js';
+import { DatabaseError, isLockTimeout, isStorageUnavailable } from './errors.js';
 import { findPrismaDir, migrate } from './migrate.js';
 
 const USAGE = 'usage: nx run database:migrate [-- --drop-data] | nx run database:check';
@@ -58,6 +58,7 @@ try {
   }
 } catch (error) {
   if (error instanceof DatabaseError) end(EXIT_FAILED, error.message);
+  if (isLockTimeout(error)) end(EXIT_FAILED, 'a table is busy, another session holds a lock on it: nothing was left half-done, run this again');
   const { code, message } = error as { code?: string; message?: string };
   end(EXIT_FAILED, isStorageUnavailable(error) ? `the database cannot be reached${code ? ` (${code})` : ''}: see DATABASE_URL` : `failed: ${message ?? String(error)}`);
 }

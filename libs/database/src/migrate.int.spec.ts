@@ -3,8 +3,10 @@ import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import { startPostgres, type TestPostgres } from '@session-gateway/testkit';
+import { startPostgres, type TestPostgres, until } from '@session-gateway/testkit';
+import pg from 'pg';
 import { checkSchema } from './checkSchema.js';
+import { isStorageUnavailable } from './errors.js';
 import { findPrismaDir, migrate } from './migrate.js';
 
 const prismaDir = findPrismaDir(import.meta.url);
@@ -67,10 +69,25 @@ describe('migrating', () => {
     const url = await postgres.createDatabase();
     const sql = on(url);
     await sql(FOREIGN_DDL);
-    await sql(`INSERT INTO users (id, keycloak_id) VALUES ('u1', 's1'); INSERT INTO user_sessions (id, user_id, keycloak_session_id, access_token, expires_at) VALUES ('old-1', 'u1', 'sid-1', 'x', now())`);
-    expect((await migrate({ url, prismaDir })).adopted).toBe(true);
+    await sql(`ALTER DATABASE ${new URL(url).pathname.slice(1)} SET timezone = 'Asia/Tokyo'`);
+    await sql(`INSERT INTO users (id, keycloak_id) VALUES ('u1', 's1'); INSERT INTO user_sessions (id, user_id, keycloak_session_id, access_token, expires_at, created_at)
+      VALUES ('old-ü', 'u1', 'sid-1', 'x', '2030-01-02 03:04:05.678901+02', '2025-06-07 08:09:10Z')`);
+    const files = () => sql<{ node: string }>(`SELECT pg_relation_filenode('user_sessions')::text AS node`);
+    const before = await files();
+    expect(await migrate({ url, prismaDir })).toEqual({ applied: ALL.slice(1), adopted: true });
+    expect(await files()).toEqual(before);
+    expect(await sql(`SELECT encode(cookie_hash, 'hex') AS hash, (expires_at AT TIME ZONE 'UTC')::text AS expires, (created_at AT TIME ZONE 'UTC')::text AS created FROM user_sessions`))
+      .toEqual([{ hash: createHash('sha256').update('old-ü').digest('hex'), expires: '2030-01-02 01:04:05.678901', created: '2025-06-07 08:09:10' }]);
     await sql(`INSERT INTO user_sessions (id, user_id, keycloak_session_id) VALUES ('new-1', 'u1', 'sid-1'), ('new-2', 'u1', NULL)`);
     expect(await sql(`SELECT count(*)::int AS n FROM user_sessions WHERE access_token IS NULL AND is_active AND version = 0 AND cookie_hash IS NOT NULL`)).toEqual([{ n: 2 }]);
+  });
+
+  test('takes over when three processes find the old database at the same time', async () => {
+    const url = await postgres.createDatabase();
+    await on(url)(initSql);
+    await on(url)(OLD_ROWS);
+    const results = await Promise.all([1, 2, 3].map(() => migrate({ url, prismaDir })));
+    expect(results.map(({ applied, adopted }) => [adopted, applied.length]).sort()).toEqual([[false, 0], [false, 0], [true, 2]]);
   });
 
   test('refuses to drop tables that hold rows, says how many, and changes nothing', async () => {
@@ -79,7 +96,8 @@ describe('migrating', () => {
     await sql(initSql);
     await sql(`${OLD_ROWS}; INSERT INTO accounts (id, account_id, provider_id, user_id) VALUES ('a', 'a', 'p', 'u1'), ('b', 'b', 'p', 'u1'); INSERT INTO verifications (id, identifier, value, expires_at) VALUES ('v', 'i', 'x', now())`);
     await expect(migrate({ url, prismaDir })).rejects.toMatchObject({ code: 'legacy_tables_not_empty', message: expect.stringMatching(/accounts has 2 rows and verifications has 1 row.*--drop-data/) });
-    expect(await sql(`SELECT to_regclass('_prisma_migrations') AS history, (SELECT count(*)::int FROM accounts) AS accounts`)).toEqual([{ history: null, accounts: 2 }]);
+    expect(await sql(`SELECT to_regclass('_prisma_migrations') AS history, (SELECT count(*)::int FROM accounts) AS accounts,
+      (SELECT count(*)::int FROM information_schema.columns WHERE table_name = 'user_sessions' AND column_name = 'cookie_hash') AS added`)).toEqual([{ history: null, accounts: 2, added: 0 }]);
     expect((await migrate({ url, prismaDir, dropData: true })).applied).toEqual(ALL.slice(1));
     expect(await sql(`SELECT to_regclass('accounts') AS accounts, to_regclass('verifications') AS verifications`)).toEqual([{ accounts: null, verifications: null }]);
   });
@@ -90,15 +108,39 @@ describe('migrating', () => {
     await expect(migrate({ url, prismaDir })).rejects.toMatchObject({ code: 'not_adoptable', message: expect.stringContaining('user_sessions.access_token') });
   });
 
-  test('leaves nothing behind when the table is busy, and goes through the next time', async () => {
+  test.each([
+    ['users', 'ACCESS SHARE', ALL.slice(1)], ['accounts', 'ACCESS EXCLUSIVE', ALL.slice(1)], ['user_sessions', 'ROW SHARE', ALL.slice(2)], ['user_sessions', 'ACCESS EXCLUSIVE', ALL.slice(2)],
+  ])('gives up on %s held in mode %s, leaves nothing behind, and goes through the next time', async (table, mode, left) => {
     const url = await postgres.createDatabase();
     const sql = on(url);
     await sql(initSql);
     await sql(OLD_ROWS);
-    const holding = sql(`BEGIN; LOCK TABLE user_sessions IN ACCESS SHARE MODE; SELECT pg_sleep(8); COMMIT`);
-    await expect(migrate({ url, prismaDir })).rejects.toThrow(/lock timeout/);
+    const holder = new pg.Client({ connectionString: url });
+    await holder.connect();
+    await holder.query(`BEGIN; LOCK TABLE ${table} IN ${mode} MODE`);
+    const error: unknown = await migrate({ url, prismaDir }).catch((fault: unknown) => fault);
+    await holder.end();
+    // A caller that tries again after outages tries again after this, too.
+    expect([isStorageUnavailable(error), error]).toEqual([true, expect.objectContaining({ message: expect.stringMatching(/^[^\n]*lock timeout$/) })]);
     expect(await sql(`SELECT count(*)::int AS n FROM information_schema.columns WHERE table_name = 'user_sessions' AND column_name = 'cookie_hash'`)).toEqual([{ n: 0 }]);
-    await holding;
+    expect((await migrate({ url, prismaDir })).applied).toEqual(left);
+    expect(await checkSchema({ url, prismaDir })).toEqual([]);
+  });
+
+  test('tells a connection that broke in the middle from a migration that is wrong', async () => {
+    const url = await postgres.createDatabase();
+    const copy = await mkdtemp(join(tmpdir(), 'session-gateway-prisma-'));
+    await cp(prismaDir, copy, { recursive: true });
+    const last = join(copy, 'migrations', ALL[2] ?? '', 'migration.sql');
+    await writeFile(last, 'SELECT pg_sleep(60)');
+    const broken = migrate({ url, prismaDir: copy }).catch((fault: unknown) => fault);
+    await until(async () => (await on(url)(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'`)).length > 0, { what: 'the migration under way' });
+    expect(isStorageUnavailable(await broken)).toBe(true);
+    await writeFile(last, 'CREATE TABLE half_done (); SELECT * FROM missing');
+    await expect(migrate({ url, prismaDir: copy })).rejects.toMatchObject({ code: 'migration_failed', message: expect.stringMatching(/^[^\n]*20250901000100_sealed-sessions: No such table: missing$/) });
+    expect(await on(url)(`SELECT to_regclass('half_done') AS half_done`)).toEqual([{ half_done: null }]);
+    expect(await checkSchema({ url, prismaDir: copy })).toEqual([`migration ${ALL[2] ?? ''} failed half-way`]);
+    await rm(copy, { recursive: true });
     expect((await migrate({ url, prismaDir })).applied).toEqual(ALL.slice(2));
     expect(await checkSchema({ url, prismaDir })).toEqual([]);
   });
@@ -124,11 +166,17 @@ describe('checking', () => {
     ['another type', 'ALTER TABLE user_sessions ALTER COLUMN ip_address TYPE varchar(45)', 'column user_sessions.ip_address is'],
     ['a lost default', 'ALTER TABLE user_sessions ALTER COLUMN is_active DROP DEFAULT', 'column user_sessions.is_active is'],
     ['a missing index', 'DROP INDEX user_sessions_cookie_hash_key', 'index user_sessions.user_sessions_cookie_hash_key is missing'],
+    ['a foreign key that keeps what it should delete', 'ALTER TABLE user_sessions DROP CONSTRAINT user_sessions_user_id_fkey, ADD CONSTRAINT user_sessions_user_id_fkey FOREIGN KEY (user_id) REFERENCES users(id)', 'constraint user_sessions.user_sessions_user_id_fkey is'],
+    ['a check too many', `ALTER TABLE users ADD CONSTRAINT short CHECK (name <> '')`, 'constraint users.short is in the database, but not in the migrations'],
+    ['a trigger that is switched off', 'ALTER TABLE user_sessions DISABLE TRIGGER user_sessions_cookie_hash', 'trigger user_sessions.user_sessions_cookie_hash is'],
+    ['a trigger that does something else', 'CREATE OR REPLACE FUNCTION user_sessions_cookie_hash() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$', 'trigger user_sessions.user_sessions_cookie_hash is'],
     ['a missing trigger', 'DROP TRIGGER user_sessions_cookie_hash ON user_sessions', 'trigger user_sessions.user_sessions_cookie_hash is missing'],
   ])('reports %s', async (_, change, expected) => {
     const url = await postgres.createDatabase();
     await migrate({ url, prismaDir });
     await on(url)(change);
+    // A table of somebody else is not ours to judge.
+    await on(url)('CREATE TABLE other (id int)');
     expect((await checkSchema({ url, prismaDir })).join('\n')).toContain(expected);
   });
 

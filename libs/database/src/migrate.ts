@@ -16,6 +16,8 @@ const REQUIRED: Readonly<Record<string, readonly string[]>> = {
   users: ['id', 'keycloak_id'],
   user_sessions: ['id', 'user_id', 'keycloak_session_id', 'access_token', 'refresh_token', 'id_token', 'expires_at', 'created_at', 'updated_at'],
 };
+/** A busy table makes a migration fail cleanly and be tried again, instead of queueing every other statement behind it. */
+const LOCK_TIMEOUT_MS = 5_000;
 const LEGACY_TABLES = ['accounts', 'verifications'];
 
 export interface Migrated {
@@ -37,6 +39,8 @@ export async function migrate({ url, prismaDir, dropData = false }: { url: strin
   await lock.connect();
   try {
     await lock.query('SELECT pg_advisory_lock($1)', [LOCK_KEY]);
+    // From here on: waiting for another process's migration may take as long as that takes.
+    await lock.query(`SET lock_timeout = ${LOCK_TIMEOUT_MS}`);
     await refuseToDropData(lock, dropData);
     const adopted = await adopt(lock, prismaDir);
     return { applied: await apply(url, prismaDir), adopted };
@@ -100,11 +104,11 @@ async function adopt(client: pg.Client, prismaDir: string): Promise<boolean> {
 async function apply(url: string, prismaDir: string): Promise<string[]> {
   const filters = { externalTables: [], externalEnums: [] };
   try {
-    return await withSchemaEngine(prismaDir, new PrismaPg({ connectionString: url, connectionTimeoutMillis: 5_000 }), async (engine, migrationsList) => {
+    return await withSchemaEngine(prismaDir, new PrismaPg({ connectionString: url, connectionTimeoutMillis: 5_000, lock_timeout: LOCK_TIMEOUT_MS }), async (engine, migrationsList) => {
       const history = await engine.diagnoseMigrationHistory({ migrationsList, filters, optInToShadowDatabase: false });
-      if (history.editedMigrationNames.length > 0) {
-        throw new DatabaseError('migration_edited', `these migrations were edited after they had been applied: ${history.editedMigrationNames.join(', ')}`);
-      }
+      // One that failed was not applied: correcting it is the way on.
+      const edited = history.editedMigrationNames.filter((name) => !history.failedMigrationNames.includes(name));
+      if (edited.length > 0) throw new DatabaseError('migration_edited', `these migrations were edited after they had been applied: ${edited.join(', ')}`);
       if (history.history?.diagnostic === 'migrationsDirectoryIsBehind' || history.history?.diagnostic === 'historiesDiverge') {
         throw new DatabaseError('database_newer', 'the database has migrations that this version does not know: run the version that made them, or a newer one');
       }
@@ -114,6 +118,9 @@ async function apply(url: string, prismaDir: string): Promise<string[]> {
     });
   } catch (error) {
     if (error instanceof DatabaseError || isStorageUnavailable(error)) throw error;
+    if (error instanceof Error && error.message.startsWith('The database schema is not empty')) {
+      throw new DatabaseError('not_adoptable', 'nothing was changed: this database has tables, but none of a session gateway: give the gateway a database of its own', { cause: error });
+    }
     throw new DatabaseError('migration_failed', `the schema could not be migrated: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
   }
 }

@@ -58,6 +58,9 @@ export function openDatabase(options: DatabaseOptions): Database {
     async transaction(work) {
       const connection = await pool.connect();
       let broken: Error | undefined;
+      // The pool listens to idle connections only, and one that breaks between two statements would end the process.
+      const onBroken = (error: Error): void => { broken = error; };
+      connection.on('error', onBroken);
       try {
         await connection.query('BEGIN');
         const result = await work(on(connection));
@@ -68,6 +71,7 @@ export function openDatabase(options: DatabaseOptions): Database {
         await connection.query('ROLLBACK').catch((fault: Error) => { broken = fault; });
         throw error;
       } finally {
+        connection.off('error', onBroken);
         connection.release(broken);
       }
     },

@@ -45,6 +45,43 @@ describeWith(['redis'], 'the cache in Redis', () => {
     expect(await cache.get('list')).toBeNull();
     await cache.put('list', entry('good'), 60_000);
     expect(await cache.get('list')).toBeNull();
+    // The end of a session does not depend on what stands in its place.
+    await cache.bury(['list'], 60_000);
+    expect((await redis.scan()).find(({ key }) => key.toString() === 'list')).toMatchObject({ type: 'string', value: Buffer.alloc(0) });
+  });
+
+  test('goes on after everything was flushed, its own scripts too', async () => {
+    await cache.put('a', entry('before'), 60_000);
+    await cache.bury(['b'], 60_000);
+    await redis.flush();
+    await redis.command('SCRIPT', 'FLUSH');
+    expect(await cache.get('a')).toBeNull();
+    await cache.put('a', entry('after'), 60_000);
+    await cache.bury(['b'], 60_000);
+    await cache.remove('c');
+    expect([(await cache.get('a'))?.toString(), (await redis.scan()).length]).toEqual(['after', 2]);
+  });
+
+  test('lets another instance\'s tombstone stand that lasts longer', async () => {
+    await redis.command('SET', 'a', '', 'PX', 60_000);
+    await cache.bury(['a'], 1_000);
+    const [tombstone] = await redis.scan();
+    expect(tombstone?.ttlMs).toBeGreaterThan(30_000);
+  });
+
+  test('without the look at tombstones and versions would fail the contract', async () => {
+    const careless: Cache = {
+      ...cache,
+      put: async (key, { version, value }, ttlMs) => {
+        const head = Buffer.alloc(4);
+        head.writeUInt32BE(version);
+        await redis.command('SET', key, Buffer.concat([head, value]), 'PX', ttlMs);
+      },
+    };
+    for (const check of ['keeps a newer entry from being replaced by an older one, as numbers compare', 'lets no late write past a tombstone until it has expired']) {
+      await redis.flush();
+      await expect(CACHE_CONTRACT[check]!({ cache: careless, tick })).rejects.toThrow(/AssertionError|Expected/);
+    }
   });
 
   test.each(['killed', 'frozen'])('%s answers as if it were empty, throws nothing, and is told of burials when it is back', async (how) => {
@@ -53,7 +90,9 @@ describeWith(['redis'], 'the cache in Redis', () => {
     else redis.freeze();
     expect(await cache.get('kept')).toBeNull();
     await cache.put('kept', entry('late', 2), 60_000);
-    await cache.bury(['kept'], 60_000);
+    const many = Array.from({ length: 2_000 }, (_, i) => `many-${i}`);
+    await cache.bury(['kept', ...many], 60_000);
+    await cache.remove('kept');
     expect(errors.length).toBeGreaterThan(0);
     if (how === 'killed') {
       await redis.start();
@@ -61,6 +100,7 @@ describeWith(['redis'], 'the cache in Redis', () => {
       await redis.command('SET', 'kept', Buffer.from('\0\0\0\x01stale'));
     } else redis.thaw();
     await until(async () => (await redis.scan()).some(({ key, value }) => key.toString() === 'kept' && [value].flat()[0]!.length === 0), { what: 'the tombstone' });
+    await until(async () => (await redis.scan()).length === 1 + many.length, { what: 'all tombstones' });
     await cache.put('kept', entry('later', 3), 60_000);
     expect(await cache.get('kept')).toBeNull();
     await until(async () => {

@@ -16,7 +16,21 @@ end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1`;
 
-interface WithPut { putNewer(key: string, value: Buffer, ttlMs: number): Promise<number> }
+// A tombstone that lasts longer, perhaps another instance's, stays.
+const BURY = `
+if redis.call('PTTL', KEYS[1]) > tonumber(ARGV[1]) and redis.call('TYPE', KEYS[1]).ok == 'string' and redis.call('STRLEN', KEYS[1]) == 0 then return 0 end
+redis.call('SET', KEYS[1], '', 'PX', ARGV[1])
+return 1`;
+
+const REMOVE = `
+if redis.call('TYPE', KEYS[1]).ok == 'string' and redis.call('STRLEN', KEYS[1]) == 0 then return 0 end
+return redis.call('DEL', KEYS[1])`;
+
+interface Scripts {
+  putNewer(key: string, value: Buffer, ttlMs: number): Promise<number>;
+  buryLonger(key: string, ttlMs: number): Promise<number>;
+  removeEntry(key: string): Promise<number>;
+}
 
 export interface RedisCacheOptions {
   url: string;
@@ -37,7 +51,9 @@ export function createRedisCache({ url, commandTimeoutMs = 250, onError }: Redis
     reconnectOnError: (error) => error.message.startsWith('READONLY'),
   });
   redis.defineCommand('putNewer', { numberOfKeys: 1, lua: PUT });
-  const commands = redis as unknown as WithPut;
+  redis.defineCommand('buryLonger', { numberOfKeys: 1, lua: BURY });
+  redis.defineCommand('removeEntry', { numberOfKeys: 1, lua: REMOVE });
+  const commands = redis as unknown as Scripts;
 
   let reportedAt = 0;
   const report = (error: unknown): void => {
@@ -60,27 +76,22 @@ export function createRedisCache({ url, commandTimeoutMs = 250, onError }: Redis
 
   /** Tombstones that Redis has not taken yet, and until when they matter. */
   const unburied = new Map<string, number>();
-  const burySome = async (keys: readonly string[], ttlMs: number): Promise<void> => {
-    const until = Date.now() + ttlMs;
-    if (unburied.size > 10_000) for (const [key, end] of unburied) if (end <= Date.now()) unburied.delete(key);
-    for (const key of keys) unburied.set(key, until);
-    const done = await attempt(async () => {
-      const pipeline = redis.pipeline();
-      for (const key of keys) pipeline.set(key, '', 'PX', ttlMs);
-      const results = await pipeline.exec();
-      return results !== null && results.every(([error]) => error === null);
-    }, false);
-    if (done) for (const key of keys) if (unburied.get(key) === until) unburied.delete(key);
-    if (!done) retry ??= setTimeout(buryLate, RETRY_MS).unref();
-  };
   let retry: NodeJS.Timeout | undefined;
+  let closed = false;
+  const buryUnburied = async (keys: Iterable<string>): Promise<void> => {
+    await Promise.all([...keys].map(async (key) => {
+      const until = unburied.get(key);
+      if (until === undefined) return;
+      const ttlMs = Math.ceil(until - Date.now());
+      const done = ttlMs < 1 || (await attempt(() => commands.buryLonger(key, ttlMs).then(() => true), false));
+      if (done && unburied.get(key) === until) unburied.delete(key);
+    }));
+    if (unburied.size > 0 && !closed) retry ??= setTimeout(buryLate, RETRY_MS).unref();
+  };
   const buryLate = (): void => {
     clearTimeout(retry);
     retry = undefined;
-    for (const [key, until] of unburied) {
-      if (until <= Date.now()) unburied.delete(key);
-      else void burySome([key], until - Date.now());
-    }
+    void buryUnburied(unburied.keys());
   };
 
   redis.on('error', report);
@@ -99,13 +110,17 @@ export function createRedisCache({ url, commandTimeoutMs = 250, onError }: Redis
       await attempt(() => commands.putNewer(key, Buffer.concat([head, value]), Math.floor(ttlMs)), 0);
     },
     async bury(keys, ttlMs) {
-      if (keys.length > 0) await burySome(keys, ttlMs);
+      if (ttlMs <= 0) return;
+      const until = Date.now() + ttlMs;
+      for (const key of keys) unburied.set(key, Math.max(until, unburied.get(key) ?? 0));
+      await buryUnburied(keys);
     },
     async remove(key) {
-      await attempt(() => redis.del(key), 0);
+      await attempt(() => commands.removeEntry(key), 0);
     },
     healthy: () => redis.status === 'ready',
     async close() {
+      closed = true;
       clearTimeout(retry);
       redis.disconnect();
     },

@@ -4,6 +4,7 @@ import { join, resolve } from 'node:path';
 import { bindMigrationAwareSqlAdapterFactory, type SqlDriverAdapter, type SqlMigrationAwareDriverAdapterFactory } from '@prisma/driver-adapter-utils';
 import type { MigrationList, SchemaEngine } from '@prisma/schema-engine-wasm';
 import * as bindings from '@prisma/schema-engine-wasm/schema_engine_bg';
+import { DatabaseError } from './errors.js';
 
 const glue = bindings as unknown as WebAssembly.ModuleImports & {
   __wbg_set_wasm(exports: WebAssembly.Exports): void;
@@ -29,7 +30,10 @@ function load(): Promise<void> {
   return loaded;
 }
 
-/** Runs `work` with Prisma's own migration engine on a database; what the engine opens is closed afterwards. */
+/**
+ * Runs `work` with Prisma's own migration engine on a database; what the engine opens is closed afterwards. The engine's
+ * errors are texts: they are thrown as one line each, with the driver's error as their cause.
+ */
 export async function withSchemaEngine<Result>(
   prismaDir: string,
   adapter: SqlMigrationAwareDriverAdapterFactory,
@@ -37,9 +41,22 @@ export async function withSchemaEngine<Result>(
 ): Promise<Result> {
   await load();
   const opened: SqlDriverAdapter[] = [];
+  let fault: unknown;
+  const noting = async <Answer>(asking: Promise<Answer>): Promise<Answer> => {
+    try {
+      return await asking;
+    } catch (error) {
+      // A table that is missing is the migration's mistake; elsewhere it means that migrations are still to come.
+      if ((error as { cause?: { originalCode?: string } }).cause?.originalCode !== '42P01') fault = error;
+      throw error;
+    }
+  };
   const track = async (opening: Promise<SqlDriverAdapter>): Promise<SqlDriverAdapter> => {
     const one = await opening;
     opened.push(one);
+    const { executeRaw, queryRaw } = one;
+    one.executeRaw = (query) => noting(executeRaw.call(one, query));
+    one.queryRaw = (query) => noting(queryRaw.call(one, query));
     // The adapter's own splits a script at every semicolon, also inside a function's body. Sent whole and without
     // parameters it is one simple query, and so one transaction: a migration applies wholly or not at all.
     one.executeScript = async (script) => void (await one.executeRaw({ sql: script, args: [], argTypes: [] }));
@@ -52,14 +69,26 @@ export async function withSchemaEngine<Result>(
     connectToShadowDb: () => track(adapter.connectToShadowDb()),
   };
   const schemaPath = resolve(prismaDir, 'schema.prisma');
-  const engine = await glue.SchemaEngine.new(
-    { datamodels: [[schemaPath, await readFile(schemaPath, 'utf8')]] }, () => undefined, bindMigrationAwareSqlAdapterFactory(tracked));
+  let engine: SchemaEngine | undefined;
   try {
+    engine = await glue.SchemaEngine.new(
+      { datamodels: [[schemaPath, await readFile(schemaPath, 'utf8')]] }, () => undefined, bindMigrationAwareSqlAdapterFactory(tracked));
     return await work(engine, await listMigrations(resolve(prismaDir, 'migrations')));
+  } catch (error) {
+    if (error instanceof DatabaseError || !(error instanceof Error)) throw error;
+    throw new Error(oneLine(error.message), { cause: fault ?? error });
   } finally {
-    engine.free();
+    engine?.free();
     await Promise.all(opened.map((one) => one.dispose()));
   }
+}
+
+/** The engine's message without its trace, of which only the migration's name helps. */
+function oneLine(message: string): string {
+  const [said = '', ...trace] = message.split(/\n\s+\d+: /);
+  const migration = /migration_name="([^"]+)"/.exec(trace.join())?.[1];
+  const text = said.replace(/^external connector error\n/, '').split('\n').map((line) => line.trim()).filter(Boolean).join(' ');
+  return migration ? `${migration}: ${text}` : text;
 }
 
 export async function listMigrations(baseDir: string): Promise<MigrationList> {

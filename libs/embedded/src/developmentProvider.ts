@@ -78,16 +78,22 @@ export async function createDevelopmentProvider(options: DevelopmentProviderOpti
   return { handler, close: async () => storage.flush() };
 }
 
+let loading: Promise<typeof Provider> | undefined;
+
 /** On Node 20, where all that is used here works, the package complains while it is loaded; a newcomer would see that first. */
-async function loadProvider(): Promise<typeof Provider> {
-  const { console } = globalThis;
-  const { warn } = console;
-  console.warn = () => undefined;
-  try {
-    return (await import('oidc-provider')).default;
-  } finally {
-    console.warn = warn;
-  }
+function loadProvider(): Promise<typeof Provider> {
+  // Once: two that overlapped would each restore what the other had put there.
+  loading ??= (async () => {
+    const { console } = globalThis;
+    const { warn } = console;
+    console.warn = () => undefined;
+    try {
+      return (await import('oidc-provider')).default;
+    } finally {
+      console.warn = warn;
+    }
+  })();
+  return loading;
 }
 
 const ROUTES = {
