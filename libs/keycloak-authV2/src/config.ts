@@ -47,6 +47,8 @@ export function readKeyring(env: Environment, problems: string[], generatedText?
     }
   };
   const ofText = keyText === undefined ? undefined : attempt('SESSION_TOKEN_ENCRYPTION_KEY', { keyText });
-  if (named.keyringJson === undefined || problems.length > before) return ofText;
-  return attempt('SESSION_TOKEN_KEYRING', { keyText, keyringJson: named.keyringJson });
+  if (named.keyringJson === undefined) return ofText;
+  // A key text that is refused already is left out, so that the keyring's own faults come to light too.
+  const ring = attempt('SESSION_TOKEN_KEYRING', { keyText: ofText && keyText, keyringJson: named.keyringJson });
+  return problems.length > before ? undefined : ring;
 }

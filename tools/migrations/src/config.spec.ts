@@ -2,7 +2,8 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { ConfigError, readConfig } from './config.js';
+import { ConfigError } from '@session-gateway/keycloak-auth';
+import { readConfig } from './config.js';
 
 const KEY = 'a key text of this suite, long enough';
 const key = (fill: string): string => Buffer.alloc(32, fill).toString('base64url');
@@ -33,7 +34,7 @@ describe('the environment of the job', () => {
       { DATABASE_URL_FILE: file('url', `${DATABASE_URL}\n`), SESSION_TOKEN_ENCRYPTION_KEY_FILE: file('key', `${KEY}\r\n`), SESSION_TOKEN_KEYRING_FILE: file('ring', KEYRING) },
     ]) {
       const config = readConfig({ ...env, NODE_ENV: 'production' });
-      expect([config.databaseUrl, config.keyring.primary, config.keyring.kids, config.decryptOnly, config.keyring.planKey !== undefined]).toEqual([DATABASE_URL, 'b', ['b', 'a'], ['a'], true]);
+      expect([config.databaseUrl, config.keyring.primary, config.keyring.kids, [...config.keyring.decryptOnly], config.keyring.planKey !== undefined]).toEqual([DATABASE_URL, 'b', ['b', 'a'], ['a'], true]);
     }
     expect(readConfig({ DATABASE_URL, SESSION_TOKEN_ENCRYPTION_KEY: KEY }).keyring.kids).toEqual(['k1']);
     expect(readConfig({ DATABASE_URL, SESSION_TOKEN_KEYRING: KEYRING }).keyring.planKey).toBeUndefined();

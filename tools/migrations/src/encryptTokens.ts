@@ -61,6 +61,7 @@ export async function encryptTokens(options: JobOptions, parts: JobParts): Promi
   const { db, keyring } = parts;
   const target = options.to ?? keyring.primary;
   if (target !== 'plain' && !keyring.key(target)) throw new KeyError(`--to names the key ${target}, which is not in the keyring`);
+  if (options.mode !== 'verify' && keyring.decryptOnly.has(target)) throw new KeyError(`--to names the key ${target}, which is decrypt-only: it opens values and seals none`);
   const table = await openTokenTable(db.sql, options, parts.guard);
   const job = new Job(options, parts, target, table, await table.count(db.sql));
   if (options.mode !== 'execute') return job.look();

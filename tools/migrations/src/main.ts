@@ -2,7 +2,8 @@ import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import process from 'node:process';
 import { isStorageUnavailable, openDatabase } from '@session-gateway/database';
-import { ConfigError, type JobConfig, readConfig } from './config.js';
+import { ConfigError } from '@session-gateway/keycloak-auth';
+import { type JobConfig, readConfig } from './config.js';
 import { encryptTokens, type JobResult, KeyError, UnknownKidError } from './encryptTokens.js';
 import { type JobOptions, parseOptions, shapeFlags, USAGE, UsageError } from './options.js';
 import { createProgress, jsonLine, summary } from './progress.js';
@@ -39,7 +40,6 @@ async function main(): Promise<number> {
   // A connection that breaks while it is in use tells its statement; without a listener it would also end the process.
   database.pool.on('connect', (connection) => connection.on('error', () => undefined));
   try {
-    if (options.to !== null && config.decryptOnly.includes(options.to)) throw new KeyError(`--to names the key ${options.to}, which is decrypt-only: it opens values and seals none`);
     const result = await encryptTokens(options, { db: database, keyring: config.keyring, watcher: progress, stopRequested: () => interrupts.count > 0 });
     progress.end();
     print(result, options);

@@ -2,12 +2,12 @@ import { createSecretKey, hkdfSync, type KeyObject, scryptSync } from 'node:cryp
 import { AuthError } from '../../errors.js';
 import { prepareXaesKey, type XaesKey } from './xaes256gcm.js';
 
-export type KeyStatus = 'primary' | 'decrypt-only';
-
 /** The keys a process can open tokens with; exactly one of them, the primary key, seals. */
 export interface Keyring {
   readonly primary: string;
   readonly kids: readonly string[];
+  /** Keys that open values and seal none. */
+  readonly decryptOnly: ReadonlySet<string>;
   key(kid: string): XaesKey | undefined;
   /** The key of the plan's format, when `SESSION_TOKEN_ENCRYPTION_KEY` is known: AES-256-GCM, read only. */
   readonly planKey: KeyObject | undefined;
@@ -31,14 +31,14 @@ export function createKeyring(source: { keyText?: string | undefined; keyringJso
   if (keyringJson !== undefined) return keyringOf(parseKeyring(keyringJson), planKey);
   if (!planBytes) throw invalid('there is neither a keyring nor a key text');
   const k1 = Buffer.from(hkdfSync('sha256', planBytes, Buffer.alloc(0), 'session-token/v2/k1', 32));
-  return keyringOf({ primary: 'k1', keys: new Map([['k1', k1]]) }, planKey);
+  return keyringOf({ primary: 'k1', keys: new Map([['k1', k1]]), decryptOnly: new Set() }, planKey);
 }
 
-interface ParsedKeyring { primary: string; keys: Map<string, Buffer> }
+interface ParsedKeyring { primary: string; keys: Map<string, Buffer>; decryptOnly: Set<string> }
 
-function keyringOf({ primary, keys }: ParsedKeyring, planKey: KeyObject | undefined): Keyring {
+function keyringOf({ primary, keys, decryptOnly }: ParsedKeyring, planKey: KeyObject | undefined): Keyring {
   const prepared = new Map([...keys].map(([kid, bytes]) => [kid, prepareXaesKey(createSecretKey(bytes))]));
-  return { primary, kids: [...prepared.keys()], key: (kid) => prepared.get(kid), planKey };
+  return { primary, kids: [...prepared.keys()], decryptOnly, key: (kid) => prepared.get(kid), planKey };
 }
 
 function parseKeyring(json: string): ParsedKeyring {
@@ -76,7 +76,7 @@ function parseKeyring(json: string): ParsedKeyring {
   const { primary } = parsed as { primary: string };
   if (!keys.has(primary)) throw invalid('the primary names no key of the keyring');
   if (decryptOnly.has(primary)) throw invalid('the primary key is decrypt-only');
-  return { primary, keys };
+  return { primary, keys, decryptOnly };
 }
 
 const isRecord = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null && !Array.isArray(value);
