@@ -3,7 +3,8 @@
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
+import { stripVTControlCharacters } from 'node:util';
 
 const RESULTS = 'dist/test-results';
 const scratch = mkdtempSync(join(tmpdir(), 'session-gateway-test-'));
@@ -29,6 +30,7 @@ for (const file of readdirSafely(RESULTS)) {
   sum.failed += failed;
   sum.skipped += result.numPendingTests;
   console.log(`  ${failed > 0 ? 'FAIL' : 'ok  '} ${file.replace(/\.json$/, '').padEnd(32)} ${result.numPassedTests} passed, ${failed} failed, ${result.numPendingTests} skipped`);
+  for (const failure of failures(result)) console.log(`       ${failure}`);
 }
 const skipped = readSafely(SKIP_LOG).split('\n').filter(Boolean);
 if (skipped.length > 0) console.log(`\nSkipped for want of a service\n${[...new Set(skipped)].map((line) => `  ${line}`).join('\n')}`);
@@ -37,6 +39,17 @@ rmSync(scratch, { recursive: true, force: true });
 if (!ok && sum.failed === 0) sum.failed = 1;
 console.log(`\n${sum.passed} passed, ${sum.failed} failed, ${sum.skipped} skipped`);
 process.exit(ok && sum.failed === 0 ? 0 : 1);
+
+/** One line for each test that failed, and for each file that did not load, with the first line of the reason. */
+function failures({ testResults }) {
+  const reason = (message) => stripVTControlCharacters(message ?? '').split('\n').map((line) => line.trim()).find(Boolean) ?? '';
+  return testResults.flatMap(({ name, message, assertionResults }) => {
+    const failed = assertionResults.filter(({ status }) => status === 'failed');
+    const file = relative('.', name);
+    if (failed.length > 0) return failed.map(({ fullName, failureMessages }) => `${file}: ${fullName}: ${reason(failureMessages[0])}`);
+    return assertionResults.length === 0 && message ? [`${file}: ${reason(message)}`] : [];
+  });
+}
 
 function readdirSafely(folder) {
   try {

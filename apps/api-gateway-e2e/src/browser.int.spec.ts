@@ -1,4 +1,3 @@
-import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { type Browser, describeWith, openBrowser, startGateway, until } from '@session-gateway/testkit';
 import { type Stack, startStack } from './stack.js';
@@ -19,6 +18,8 @@ describeWith(['chromium'], 'a person with a browser', () => {
 
     test('logs in, works on while tokens are renewed, and logs out', async () => {
       const context = await browser.newContext({ viewport: { width: 1000, height: 640 }, colorScheme: 'light' });
+      // Keycloak's first page takes its time.
+      context.setDefaultTimeout(60_000);
       const page = await context.newPage();
       const faults: string[] = [];
       page.on('pageerror', (error) => faults.push(error.message));
@@ -30,7 +31,6 @@ describeWith(['chromium'], 'a person with a browser', () => {
       await page.locator('input[type=password]').fill('demo');
       await page.getByRole('button', { name: /sign in/i }).click();
       await page.getByRole('heading', { name: 'Hello, Demo User' }).waitFor();
-      if (process.env['SCREENSHOTS']) await page.screenshot({ path: join(process.env['SCREENSHOTS'], 'start-page.png') });
 
       await page.goto(`${stack.url}/api/page`);
       const first = stack.upstream.requests.at(-1)!;

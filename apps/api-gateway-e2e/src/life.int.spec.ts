@@ -1,8 +1,7 @@
 import { createHash } from 'node:crypto';
 import { createKeyring, TokenEncryption } from '@session-gateway/keycloak-auth';
-import { describeWith, HttpBrowser, until } from '@session-gateway/testkit';
+import { describeWith, findSecrets, HttpBrowser, type Secret, tokenSecrets, until } from '@session-gateway/testkit';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import { findSecrets, type Secret, tokenSecrets } from './secrets.js';
 import { KEY_TEXT, problemCode, type SessionBody, type Stack, startStack, storedTokens } from './stack.js';
 
 const LIFESPAN_SECONDS = 4;

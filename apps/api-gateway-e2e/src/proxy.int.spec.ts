@@ -97,6 +97,62 @@ describe('a route', () => {
   });
 });
 
+describe('an upstream that answers 401', () => {
+  const tokenOf = async (): Promise<string> => {
+    await browser.get(`${stack.url}/api/x`);
+    return last().bearer!;
+  };
+
+  test('gets the request once more with a renewed token', async () => {
+    const [old, refreshes] = [await tokenOf(), stack.provider!.counts.refresh];
+    stack.upstream.refuse(old);
+    const answers = await Promise.all(['GET', 'PUT', 'DELETE'].map((method) => browser.request(method, `${stack.url}/api/x`, { headers: { 'x-csrf': '1' } })));
+    expect(answers.map(({ status }) => status)).toEqual([200, 200, 200]);
+    expect(stack.provider!.counts.refresh).toBe(refreshes + 1);
+    expect(last().bearer).not.toBe(old);
+  });
+
+  test('has the last word where the request cannot be sent twice', async () => {
+    const [old, refreshes] = [await tokenOf(), stack.provider!.counts.refresh];
+    stack.upstream.refuse(old);
+    for (const [method, body] of [['POST', ''], ['PATCH', ''], ['PUT', 'a body']] as const) {
+      const before = stack.upstream.count();
+      const answer = await browser.request(method, `${stack.url}/api/x`, { headers: { 'x-csrf': '1' }, ...(body === '' ? {} : { body }) });
+      expect([answer.status, stack.upstream.count() - before]).toEqual([401, 1]);
+    }
+    const bearer = await stack.provider!.bearer();
+    stack.upstream.refuse(bearer);
+    expect((await browser.get(`${stack.url}/api/x`, { headers: { authorization: `Bearer ${bearer}` }, cookies: false })).status).toBe(401);
+    expect(stack.provider!.counts.refresh).toBe(refreshes);
+  });
+
+  test('whatever the token makes nobody refresh again and again, nor does a provider that is away change its answer', async () => {
+    const visitor = await stack.login('bob');
+    stack.provider!.answerNext({ status: 503 });
+    expect((await visitor.get(`${stack.url}/api/status/401`)).status).toBe(401);
+    const refreshes = stack.provider!.counts.refresh;
+    for (let i = 0; i < 5; i++) expect((await visitor.get(`${stack.url}/api/status/401`)).status).toBe(401);
+    expect(stack.provider!.counts.refresh).toBe(refreshes + 1);
+    expect((await visitor.get(`${stack.url}/auth/session`)).status).toBe(200);
+  });
+
+  test('for a session that the provider has ended leads to a new login', async () => {
+    const visitor = await stack.login('alice');
+    await visitor.get(`${stack.url}/api/x`);
+    stack.upstream.refuse(last().bearer!);
+    stack.provider!.endSession(String(last().claims!['sid']));
+    const answer = await visitor.get(`${stack.url}/api/x`);
+    expect([answer.status, problemCode(answer)]).toEqual([401, 'reauthentication_required']);
+  });
+});
+
+test('the head of a stream arrives before there is anything in it', async () => {
+  const abort = new AbortController();
+  const answer = await fetch(`${stack.url}/api/silent`, { headers: { cookie }, signal: abort.signal });
+  expect(answer.status).toBe(200);
+  abort.abort();
+});
+
 describe('an unsafe request with the cookie', () => {
   test.each<[string, Record<string, string>, number]>([
     ['from our own page', { 'sec-fetch-site': 'same-origin' }, 200], ['with our origin', { origin: 'OURS' }, 200], ['with the header', { 'x-csrf': '1' }, 200],
@@ -159,6 +215,26 @@ describe('on the wire', () => {
     expect(last().rawHeaders.join(' ')).not.toContain('root');
     expect(last().bearer).toMatch(/^eyJ/);
     expect(last().headers).toMatchObject({ 'x-forwarded-for': '127.0.0.1', 'x-forwarded-proto': 'http', 'x-forwarded-host': new URL(stack.url).host });
+  });
+
+  test('a trusted proxy is believed about the client, upstream and in the list of sessions', async () => {
+    const behind = await startStack({ redis: false, env: { TRUSTED_PROXIES: '10.0.0.0/8, 127.0.0.1' } });
+    const claims = { 'x-forwarded-for': '1.1.1.1, 192.0.2.9, 10.1.2.3', 'x-forwarded-proto': 'https', 'x-forwarded-host': 'app.example' };
+    const visitor = new HttpBrowser({ headers: claims });
+    try {
+      await visitor.get(`${behind.url}/open/x`);
+      const seen = behind.upstream.requests.at(-1)!;
+      expect(seen.headers).toMatchObject({
+        'x-forwarded-for': '192.0.2.9, 10.1.2.3, 127.0.0.1', 'x-forwarded-proto': 'https', 'x-forwarded-host': 'app.example',
+        forwarded: 'for=192.0.2.9;proto=https;host="app.example", for=10.1.2.3, for=127.0.0.1',
+      });
+      expect(seen.rawHeaders.filter((name, i) => i % 2 === 0 && /forwarded/i.test(name))).toHaveLength(4);
+      await visitor.loginThroughKeycloak(behind.url, 'demo', 'demo');
+      expect((await visitor.get(`${behind.url}/auth/sessions`)).json<{ sessions: { ip_address: string }[] }>().sessions).toMatchObject([{ ip_address: '192.0.2.9' }]);
+    } finally {
+      await visitor.close();
+      await behind.dispose();
+    }
   });
 });
 

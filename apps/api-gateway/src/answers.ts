@@ -1,4 +1,5 @@
 import type { ListedSession, Profile, Session } from '@session-gateway/keycloak-auth';
+import { pagePolicy } from './browserHeaders.js';
 import { Problem } from './errors.js';
 import type { Gateway } from './gateway.js';
 import type { HeaderReader } from './sameOrigin.js';
@@ -15,17 +16,15 @@ export function empty(status: number, headers: [string, string][] = []): Respons
 }
 
 export function html(body: string, options: { headers?: [string, string][]; formAction?: string } = {}): Response {
-  const policy = [
-    "default-src 'none'", "style-src 'self' 'unsafe-inline'", "img-src 'self' data:", "base-uri 'none'", "frame-ancestors 'none'",
-    `form-action 'self'${options.formAction ? ` ${options.formAction}` : ''}`,
-  ].join('; ');
-  // With "no-referrer" a form would be sent with `Origin: null`, which proves nothing.
   return new Response(body, {
     headers: [
-      ['Content-Type', 'text/html; charset=utf-8'], ['Content-Security-Policy', policy], ['X-Content-Type-Options', 'nosniff'],
-      ['Referrer-Policy', 'same-origin'], ...Object.entries(NO_STORE), ...(options.headers ?? []),
+      ['Content-Type', 'text/html; charset=utf-8'], ['Content-Security-Policy', pagePolicy(options.formAction)], ...Object.entries(NO_STORE), ...(options.headers ?? []),
     ],
   });
+}
+
+export function text(body: string, type: 'text/javascript' | 'text/plain'): Response {
+  return new Response(body, { headers: { 'Content-Type': `${type}; charset=utf-8`, ...NO_STORE } });
 }
 
 /** `GET /auth/session`: times in ISO 8601, never a token. */

@@ -1,41 +1,44 @@
 import { isAuthError } from '@session-gateway/keycloak-auth';
 import { type AnyElysia, Elysia } from 'elysia';
 import { WebStandardAdapter } from 'elysia/adapter/web-standard';
-import { headersOf, html } from './answers.js';
-import { requireSession } from './authenticate.js';
 import { Problem, problemOf } from './errors.js';
 import type { Gateway } from './gateway.js';
-import { startPage } from './page.js';
+import { accountRoutes } from './routes/account.js';
 import { healthRoutes } from './routes/health.js';
 import { loginRoutes } from './routes/login.js';
 import { logoutRoutes } from './routes/logout.js';
+import { openApiRoutes } from './routes/openapi.js';
 import { sessionRoutes } from './routes/session.js';
 import { sessionsRoutes } from './routes/sessions.js';
+import { VERIFY_PATH } from './routes/verify.js';
 
 /** The gateway's own routes. Everything that is thrown is answered as a problem. */
 export function createApp(gateway: Gateway): AnyElysia {
-  const issuerOrigin = new URL(gateway.client.issuer).origin;
-  return new Elysia({ adapter: WebStandardAdapter })
-    .onError(({ error, code }) => {
-      const problem = code === 'NOT_FOUND' ? new Problem('not_found') : problemOf(error);
-      reportProblem(gateway, problem);
-      const headers = new Headers(problem.headers());
-      if (problem.clearsCookie) headers.append('Set-Cookie', gateway.cookies.clearSession());
-      return new Response(problem.body(), { status: problem.status, headers });
-    })
-    .get('/', async ({ request }) => {
-      const session = await requireSession(gateway, 'GET', headersOf(request)).catch((error: unknown) => {
-        if (error instanceof Problem && error.clearsCookie) return null;
-        throw error;
-      });
-      // Browsers hold the redirect that answers a form to form-action too.
-      return html(startPage(session && { session, profile: await gateway.store.profile(session) }), { formAction: issuerOrigin });
-    })
+  const app = new Elysia({ adapter: WebStandardAdapter })
+    .onError(({ error, code, request }) => answerProblem(gateway, request, code === 'NOT_FOUND' ? new Problem('not_found') : problemOf(error)))
+    .use(accountRoutes(gateway))
     .use(loginRoutes(gateway))
     .use(sessionRoutes(gateway))
     .use(sessionsRoutes(gateway))
     .use(logoutRoutes(gateway))
     .use(healthRoutes(gateway));
+  return gateway.config.production ? app : app.use(openApiRoutes(gateway, routesOf(app)));
+}
+
+/** `GET /x` for each route, and for the one that the server answers by itself. */
+export const routesOf = (app: AnyElysia): string[] => [...app.routes.map(({ method, path }) => `${method} ${path}`), `GET ${VERIFY_PATH}`];
+
+/** What createApp's routes answer, within the limits of what one address may ask. */
+export function createFetch(gateway: Gateway): (request: Request) => Promise<Response> {
+  const app = createApp(gateway);
+  return (request) => gateway.limits.guard(request, async () => app.fetch(request)).catch((error: unknown) => answerProblem(gateway, request, problemOf(error)));
+}
+
+function answerProblem(gateway: Gateway, request: Request, problem: Problem): Response {
+  reportProblem(gateway, problem);
+  const headers = new Headers(problem.headers());
+  if (problem.clearsCookie && gateway.cookies.carriesSession(request.headers.get('cookie'))) headers.append('Set-Cookie', gateway.cookies.clearSession());
+  return new Response(problem.body(), { status: problem.status, headers });
 }
 
 /** Counts a problem, and tells the operator about those that are for operators. */

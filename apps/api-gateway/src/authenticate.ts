@@ -40,14 +40,14 @@ async function sessionOfCookie(gateway: Gateway, cookie: string | null): Promise
   if (!found) throw new Problem('session_not_found');
   if (found.state === 'live') return found.session;
   const reason = gateway.store.isOver(found.session);
-  if (reason) {
-    const ended = await endSessions(gateway, { id: found.session.id }, reason);
-    gateway.metrics.sessionsEnded.inc({ reason }, ended.length);
-  }
+  if (reason) await endSessions(gateway, { id: found.session.id }, reason);
   throw new Problem('session_expired');
 }
 
-/** RFC 6750 §2.1; the scheme is case-insensitive (RFC 9110 §11.1). Another scheme is none of ours. */
+/** RFC 6750 §2.1; the scheme is case-insensitive (RFC 9110 §11.1). Another scheme is none of ours. @throws Problem `bearer_invalid` where no token follows */
 function bearerToken(authorization: string | null): string | null {
-  return /^Bearer +([^\s,]+)$/i.exec(authorization ?? '')?.[1] ?? null;
+  if (!/^Bearer(?![!#$%&'*+.^_`|~0-9A-Za-z-])/i.test(authorization ?? '')) return null;
+  const token = /^Bearer +([^\s,]+)$/i.exec(authorization ?? '')?.[1];
+  if (token === undefined) throw new Problem('bearer_invalid');
+  return token;
 }

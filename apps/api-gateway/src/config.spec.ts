@@ -1,3 +1,4 @@
+import { generateKeyPairSync } from 'node:crypto';
 import { describe, expect, test } from '@jest/globals';
 import { ConfigError } from '@session-gateway/keycloak-auth';
 import { readConfig } from './config.js';
@@ -35,6 +36,13 @@ describe('the configuration', () => {
     expect(readConfig({ ...production, KEYCLOAK_ISSUER: 'https://id.example/realms/r/' }).keycloak?.issuer).toBe('https://id.example/realms/r');
   });
 
+  test('whose keyring has been refused before tells that alone, not that a key is missing', () => {
+    const rest = Object.fromEntries(Object.entries(production).filter(([name]) => name !== 'SESSION_TOKEN_ENCRYPTION_KEY'));
+    const refused = ['SESSION_TOKEN_KEYRING is not wrapped'];
+    expect(() => readConfig(rest, [...refused])).toThrow(expect.objectContaining({ problems: refused }));
+    expect(() => readConfig({ ...rest, SESSION_TOKEN_ENCRYPTION_KEY: 'short' }, [...refused])).toThrow(expect.objectContaining({ problems: [...refused, expect.stringMatching(/^SESSION_TOKEN_ENCRYPTION_KEY: .* shorter/)] }));
+  });
+
   test('of production names every embedded part at once', () => {
     expect(names({ NODE_ENV: 'production' })).toEqual(['DATABASE_URL', 'KEYCLOAK_ISSUER', 'PUBLIC_URL', 'REDIS_URL', 'SESSION_TOKEN_ENCRYPTION_KEY']);
   });
@@ -49,11 +57,20 @@ describe('the configuration', () => {
     ['PORT', 'http'], ['PORT', '70000'], ['PUBLIC_URL', 'app.example'], ['PUBLIC_URL', 'https://app.example/base'], ['DATABASE_URL', 'mysql://u:sesame@db'], ['REDIS_URL', 'sesame'],
     ['KEYCLOAK_ISSUER', 'not a url sesame'], ['KEYCLOAK_CLIENT_SECRET', ''], ['SESSION_TOKEN_ENCRYPTION_KEY', 'sesame'], ['SESSION_TOKEN_KEYRING', '{"primary":"sesame"}'],
     ['SESSION_IDLE_TIMEOUT', '-1'], ['SESSION_COOKIE_SAMESITE', 'none'], ['TOKEN_READ_POLICY', 'v1'], ['LOG_LEVEL', 'loud'], ['REFRESH_AHEAD', '1.5'], ['GATEWAY_ROUTES', '[{"path":"/a","upstream":"sesame"}]'],
-    ['KEYCLOAK_CLIENT_AUTH', 'none'], ['BACKCHANNEL_LOGOUT_SCOPE', 'all'], ['LOGOUT_TOKEN_TYP', 'no'],
+    ['PUBLIC_URL', 'https://app.example\n'], ['DATABASE_URL', 'postgresql://u:p@d\tb/app'], ['REDIS_URL', 'redis://cache '], ['KEYCLOAK_ISSUER', 'ht\ntps://id.example/realms/main'], ['KEYCLOAK_INTERNAL_URL', 'https://id.example\0'],
+    ['OTEL_EXPORTER_OTLP_ENDPOINT', 'http://traces\r'], ['GATEWAY_ROUTES', '[{"path":"/a","upstream":"http://sesame/\\n"}]'],
+    ['KEYCLOAK_CLIENT_AUTH', 'none'], ['BACKCHANNEL_LOGOUT_SCOPE', 'all'], ['LOGOUT_TOKEN_TYP', 'no'], ['TRUSTED_PROXIES', '10.0.0.0/8, sesame'], ['KEYCLOAK_DPOP_KEY', 'sesame'],
   ])('with a wrong %s names it and keeps the value to itself', (name, value) => {
     const found = problems({ ...production, [name]: value });
     expect(found.map((line) => line.split(/[ :]/)[0])).toEqual([name]);
     expect(found.join()).not.toContain('sesame');
+  });
+
+  test('refuses permissions of Keycloak for tokens that are bound to a key', () => {
+    const key = generateKeyPairSync('ed25519').privateKey.export({ type: 'pkcs8', format: 'pem' }).toString();
+    const withRoute = (route: object) => problems({ ...production, KEYCLOAK_DPOP_KEY: key, GATEWAY_ROUTES: JSON.stringify([{ path: '/a', upstream: 'http://api', ...route }]) });
+    expect(withRoute({})).toEqual([]);
+    expect(withRoute({ enforce: ['orders'] })).toEqual([expect.stringMatching(/^GATEWAY_ROUTES: enforce .* KEYCLOAK_DPOP_KEY/)]);
   });
 
   test('with several faults reports them all', () => {

@@ -1,4 +1,6 @@
-import { ConfigError, type Environment, type Keyring, readKeyring, type ReadPolicy, readSecret } from '@session-gateway/keycloak-auth';
+import { parseRedisUrl, parseUrl, REDIS_URL_FORMS } from '@session-gateway/database';
+import { areDpopKeys, type ClientAuthMethod, ConfigError, type Environment, isSigningKey, type Keyring, readKeyring, type ReadPolicy, readSecret } from '@session-gateway/keycloak-auth';
+import { parseTrustedProxies, type TrustedProxies } from './forwarded.js';
 import { type GatewayRoute, parseRoutes } from './gatewayRoutes.js';
 
 /** Everything the gateway is told from outside. A part left out is embedded: development only. */
@@ -18,7 +20,12 @@ export interface Config {
     readonly clientId: string;
     readonly clientSecret: string;
     readonly internalUrl: string | undefined;
-    readonly clientAuth: 'client_secret_basic' | 'client_secret_post';
+    readonly clientAuth: ClientAuthMethod;
+    /** PEM, for `private_key_jwt`. */
+    readonly clientKey: string | undefined;
+    readonly pushedRequests: boolean;
+    /** PEM, the key for new tokens first; undefined: access tokens are bound to no key. */
+    readonly dpopKey: string | undefined;
     readonly userinfo: boolean;
   } | undefined;
   /** Undefined: generate a key into the data directory. */
@@ -27,19 +34,31 @@ export interface Config {
   readonly routes: readonly GatewayRoute[];
   readonly sessionIdleTimeoutMs: number;
   readonly sessionAbsoluteTimeoutMs: number;
+  /** Live sessions that one person may have; 0: any number. */
+  readonly sessionMaxPerUser: number;
+  /** How long ended sessions and the events of sessions are kept. */
+  readonly sessionRetentionMs: number;
   readonly sessionCookieSameSite: 'lax' | 'strict';
   readonly refreshAheadMs: number;
   readonly refreshSweepMs: number;
   readonly backchannelLogoutScope: 'sid' | 'sub';
   readonly logoutTokenTyp: 'required' | 'if-present';
+  /** Whose `X-Forwarded-*` are believed. */
+  readonly trustedProxies: TrustedProxies;
+  /** How long to go on serving, unready, after the signal to end: until load balancers have noticed. */
+  readonly shutdownDelayMs: number;
+  /** Where traces go; undefined: nowhere. */
+  readonly otlpEndpoint: string | undefined;
+  /** Requests a minute for each address; 0: no limit. */
+  readonly rateLimits: { readonly login: number; readonly callback: number; readonly logoutToken: number };
   readonly logLevel: string;
 }
 
 export const DEFAULT_MANAGEMENT_PORT = 3001;
 
-/** @throws ConfigError with every problem at once */
-export function readConfig(env: Environment): Config {
-  const problems: string[] = [];
+/** `problems`: what is known to be wrong already with the keyring, which is then left out of `env`. @throws ConfigError with every problem at once */
+export function readConfig(env: Environment, problems: string[] = []): Config {
+  const keyringRefused = problems.length > 0;
   const production = env['NODE_ENV'] === 'production';
   const insecureAllowed = !production || env['ALLOW_INSECURE_HTTP'] === 'true';
 
@@ -59,9 +78,9 @@ export function readConfig(env: Environment): Config {
   };
   const url = (name: string, value: string | undefined, protocols: readonly string[]): URL | undefined => {
     if (value === undefined) return undefined;
-    const parsed = URL.canParse(value) ? new URL(value) : undefined;
+    const parsed = parseUrl(value);
     if (parsed && protocols.includes(parsed.protocol) && parsed.hostname !== '') return parsed;
-    problems.push(`${name} is not a URL of the form ${protocols.map((protocol) => `${protocol}//…`).join(' or ')}`);
+    problems.push(`${name} is not a URL of the form ${protocols.map((protocol) => `${protocol}//…`).join(' or ')}, without white space or control characters`);
     return undefined;
   };
   const httpUrl = (name: string, value: string | undefined): URL | undefined => {
@@ -83,30 +102,46 @@ export function readConfig(env: Environment): Config {
 
   const databaseUrl = url('DATABASE_URL', text('DATABASE_URL'), ['postgresql:', 'postgres:'])?.href;
   if (!env['DATABASE_URL'] && !env['DATABASE_URL_FILE']) embedded('DATABASE_URL', undefined, 'the embedded PostgreSQL is for development');
-  const redisUrl = url('REDIS_URL', text('REDIS_URL'), ['redis:', 'rediss:'])?.href;
+  const redisUrl = text('REDIS_URL');
+  if (redisUrl !== undefined && !parseRedisUrl(redisUrl)) problems.push(`REDIS_URL is not of the form ${REDIS_URL_FORMS}`);
   if (!env['REDIS_URL'] && !env['REDIS_URL_FILE']) embedded('REDIS_URL', undefined, 'the in-process cache serves one instance only');
 
   const keycloak = readKeycloak({ env, text, httpUrl, oneOf, embedded, problems });
   const keyring = readKeyring(env, problems);
-  if (['SESSION_TOKEN_ENCRYPTION_KEY', 'SESSION_TOKEN_ENCRYPTION_KEY_FILE', 'SESSION_TOKEN_KEYRING', 'SESSION_TOKEN_KEYRING_FILE'].every((name) => !env[name])) {
+  if (!keyringRefused && ['SESSION_TOKEN_ENCRYPTION_KEY', 'SESSION_TOKEN_ENCRYPTION_KEY_FILE', 'SESSION_TOKEN_KEYRING', 'SESSION_TOKEN_KEYRING_FILE'].every((name) => !env[name])) {
     embedded('SESSION_TOKEN_ENCRYPTION_KEY', undefined, 'a generated key would be lost with the machine (or set SESSION_TOKEN_KEYRING)');
   }
   const tokenReadPolicy = oneOf<ReadPolicy>('TOKEN_READ_POLICY', ['v2', 'v2+plan', 'all'], 'v2+plan');
   const { routes, problems: routeProblems } = parseRoutes(text('GATEWAY_ROUTES'));
   problems.push(...routeProblems.map((problem) => `GATEWAY_ROUTES: ${problem}`));
 
+  if (keycloak?.dpopKey !== undefined && routes.some(({ enforce }) => enforce.length > 0)) {
+    problems.push('GATEWAY_ROUTES: enforce cannot be used with KEYCLOAK_DPOP_KEY: Keycloak\'s authorization services decide nothing for tokens that are bound to a key');
+  }
+
+  const trustedProxies = parseTrustedProxies(env['TRUSTED_PROXIES'] ?? '');
+  if (trustedProxies === null) problems.push('TRUSTED_PROXIES must be a comma-separated list of addresses and CIDRs');
+
   const config: Config = {
     production, port, publicUrl, databaseUrl, redisUrl, keycloak, keyring, tokenReadPolicy, routes,
+    trustedProxies: trustedProxies ?? (() => false),
     host: env['HOST'] || '127.0.0.1',
     managementPort: env['MANAGEMENT_PORT'] || production ? integer('MANAGEMENT_PORT', DEFAULT_MANAGEMENT_PORT, 0, 65_535) : undefined,
     dataDir: env['DATA_DIR'] || '.data',
     sessionIdleTimeoutMs: integer('SESSION_IDLE_TIMEOUT', 1800, 1, 31_536_000) * 1000,
     sessionAbsoluteTimeoutMs: integer('SESSION_ABSOLUTE_TIMEOUT', 36_000, 1, 31_536_000) * 1000,
+    sessionMaxPerUser: integer('SESSION_MAX_PER_USER', 0, 0, 100_000),
+    sessionRetentionMs: integer('SESSION_RETENTION', 30, 0, 36_500) * 86_400_000,
     sessionCookieSameSite: oneOf('SESSION_COOKIE_SAMESITE', ['lax', 'strict'], 'lax'),
     refreshAheadMs: integer('REFRESH_AHEAD', 30, 0, 86_400) * 1000,
     refreshSweepMs: integer('REFRESH_SWEEP', 10, 0, 86_400) * 1000,
     backchannelLogoutScope: oneOf('BACKCHANNEL_LOGOUT_SCOPE', ['sid', 'sub'], 'sid'),
     logoutTokenTyp: oneOf('LOGOUT_TOKEN_TYP', ['required', 'if-present'], 'required'),
+    shutdownDelayMs: integer('SHUTDOWN_DELAY', 0, 0, 600) * 1000,
+    otlpEndpoint: url('OTEL_EXPORTER_OTLP_ENDPOINT', env['OTEL_EXPORTER_OTLP_ENDPOINT'] || undefined, ['http:', 'https:'])?.href,
+    rateLimits: {
+      login: integer('RATE_LIMIT_LOGIN', 2_000, 0, 1_000_000), callback: integer('RATE_LIMIT_CALLBACK', 1_000, 0, 1_000_000), logoutToken: integer('RATE_LIMIT_LOGOUT_TOKEN', 1_000, 0, 1_000_000),
+    },
     logLevel: oneOf('LOG_LEVEL', ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'], 'info'),
   };
   if (config.managementPort === port) problems.push('MANAGEMENT_PORT must differ from PORT');
@@ -130,20 +165,27 @@ function readKeycloak({ env, text, httpUrl, oneOf, embedded, problems }: Reader)
   const internalUrl = text('KEYCLOAK_INTERNAL_URL');
   httpUrl('KEYCLOAK_ISSUER', issuer);
   httpUrl('KEYCLOAK_INTERNAL_URL', internalUrl);
-  const clientAuth = oneOf('KEYCLOAK_CLIENT_AUTH', ['client_secret_basic', 'client_secret_post'], 'client_secret_basic');
+  const clientAuth = oneOf<ClientAuthMethod>('KEYCLOAK_CLIENT_AUTH', ['client_secret_basic', 'client_secret_post', 'private_key_jwt'], 'client_secret_basic');
+  const clientKey = text('KEYCLOAK_CLIENT_KEY');
+  if (clientKey !== undefined && !isSigningKey(clientKey)) problems.push('KEYCLOAK_CLIENT_KEY must be a private key in PEM: RSA, EC on a NIST curve, or Ed25519');
+  const dpopKey = text('KEYCLOAK_DPOP_KEY');
+  if (dpopKey !== undefined && !areDpopKeys(dpopKey)) problems.push('KEYCLOAK_DPOP_KEY must be private keys in PEM: EC on a NIST curve, Ed25519, or RSA');
+  const pushedRequests = oneOf('KEYCLOAK_PAR', ['true', 'false'], 'false') === 'true';
   const userinfo = oneOf('KEYCLOAK_USERINFO', ['true', 'false'], 'false') === 'true';
   embedded('KEYCLOAK_ISSUER', issuer ?? env['KEYCLOAK_ISSUER_FILE'], 'the development OpenID Provider is for development');
   if (issuer === undefined) {
-    for (const name of ['KEYCLOAK_CLIENT_ID', 'KEYCLOAK_CLIENT_SECRET', 'KEYCLOAK_INTERNAL_URL']) {
+    for (const name of ['KEYCLOAK_CLIENT_ID', 'KEYCLOAK_CLIENT_SECRET', 'KEYCLOAK_INTERNAL_URL', 'KEYCLOAK_DPOP_KEY']) {
       if (env[name] || env[`${name}_FILE`]) problems.push(`${name} is set but KEYCLOAK_ISSUER is not: set both, or neither for the development provider`);
     }
     return undefined;
   }
   if (clientId === undefined) problems.push('KEYCLOAK_CLIENT_ID must be set together with KEYCLOAK_ISSUER');
-  if (clientSecret === undefined) problems.push('KEYCLOAK_CLIENT_SECRET must be set together with KEYCLOAK_ISSUER');
+  if (clientAuth === 'private_key_jwt') {
+    if (!env['KEYCLOAK_CLIENT_KEY'] && !env['KEYCLOAK_CLIENT_KEY_FILE']) problems.push('KEYCLOAK_CLIENT_KEY_FILE must be set for KEYCLOAK_CLIENT_AUTH=private_key_jwt');
+  } else if (clientSecret === undefined) problems.push('KEYCLOAK_CLIENT_SECRET must be set together with KEYCLOAK_ISSUER');
   const trim = (value: string): string => value.replace(/\/+$/, '');
   return {
-    issuer: trim(issuer), clientId: clientId ?? '', clientSecret: clientSecret ?? '', clientAuth, userinfo,
+    issuer: trim(issuer), clientId: clientId ?? '', clientSecret: clientSecret ?? '', clientAuth, clientKey, pushedRequests, dpopKey, userinfo,
     internalUrl: internalUrl === undefined ? undefined : trim(internalUrl),
   };
 }

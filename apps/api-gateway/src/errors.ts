@@ -1,11 +1,11 @@
 import { isStorageUnavailable } from '@session-gateway/database';
-import { type AuthErrorCode, isAuthError } from '@session-gateway/keycloak-auth';
+import { type AuthErrorCode, isAuthError, type KeyErrorCode } from '@session-gateway/keycloak-auth';
 
 /** Every way in which a request can fail, as clients see it. */
 export type ProblemCode =
-  | Exclude<AuthErrorCode, 'keyring_invalid'>
+  | Exclude<AuthErrorCode, KeyErrorCode>
   | 'session_not_found' | 'session_expired' | 'cookie_ambiguous' | 'csrf_rejected' | 'navigation_required' | 'return_to_rejected'
-  | 'path_ambiguous' | 'request_invalid' | 'request_too_large' | 'forbidden' | 'not_found'
+  | 'path_ambiguous' | 'request_invalid' | 'request_too_large' | 'address_too_long' | 'headers_too_large' | 'request_timeout' | 'rate_limited' | 'forbidden' | 'not_found'
   | 'storage_unavailable' | 'upstream_unavailable' | 'upstream_timeout' | 'internal_error';
 
 interface ProblemKind {
@@ -31,6 +31,10 @@ export const PROBLEMS: Readonly<Record<ProblemCode, ProblemKind>> = {
   path_ambiguous: { status: 400, title: 'The path could be read in two ways.' },
   request_invalid: { status: 400, title: 'The request is not valid.' },
   request_too_large: { status: 413, title: 'The request is too large.' },
+  address_too_long: { status: 414, title: 'The address is too long.' },
+  headers_too_large: { status: 431, title: 'The request\'s headers are too large.' },
+  request_timeout: { status: 408, title: 'The request took too long to arrive.' },
+  rate_limited: { status: 429, title: 'Too many attempts from this address. Try again later.' },
   not_found: { status: 404, title: 'There is nothing here.' },
   token_unreadable: { status: 500, title: 'A stored token cannot be read. The session is kept; the operator has been told.' },
   internal_error: { status: 500, title: 'Something went wrong here.' },
@@ -76,10 +80,12 @@ export class Problem extends Error {
 
 const STORAGE_RETRY_AFTER_SECONDS = 2;
 
+const isProblemCode = (code: string): code is ProblemCode => Object.hasOwn(PROBLEMS, code);
+
 export function problemOf(error: unknown): Problem {
   if (error instanceof Problem) return error;
   // Before storage: a provider that cannot be reached is known by the same system errors, deeper down.
-  if (isAuthError(error) && error.code !== 'keyring_invalid') {
+  if (isAuthError(error) && isProblemCode(error.code)) {
     const retryAfterSeconds = error.code === 'provider_unavailable' ? (error.retryAfterSeconds ?? 2) : undefined;
     return new Problem(error.code, { retryAfterSeconds, cause: error });
   }

@@ -1,9 +1,11 @@
 import type { Database } from '@session-gateway/database';
-import type { JWTValidator, KeycloakClient, RefreshTokenManager, SessionStore, TokenEncryption, TokenVault } from '@session-gateway/keycloak-auth';
-import type { Logger } from 'pino';
+import type { DpopKeys, ExchangedTokens, JWTValidator, KeycloakClient, PermissionChecker, RefreshTokenManager, SessionEvents, SessionStore, TokenEncryption, TokenVault } from '@session-gateway/keycloak-auth';
 import type { Config } from './config.js';
+import type { RequestLimits } from './limits.js';
+import type { Log } from './logging.js';
 import type { Metrics } from './metrics.js';
 import type { GatewayCookies } from './sessionCookie.js';
+import type { Tracer } from './tracing.js';
 
 /** What the parts of the gateway work with: one object, built once in main. */
 export interface Gateway {
@@ -13,11 +15,21 @@ export interface Gateway {
   readonly encryption: TokenEncryption;
   readonly store: SessionStore;
   readonly vault: TokenVault;
+  readonly events: SessionEvents;
   readonly refresher: RefreshTokenManager;
   readonly client: KeycloakClient;
+  /** Null: access tokens are bound to no key. */
+  readonly dpop: DpopKeys | null;
   readonly validator: JWTValidator;
+  readonly limits: RequestLimits;
+  readonly permissions: PermissionChecker;
+  readonly exchangedTokens: ExchangedTokens;
   readonly metrics: Metrics;
-  readonly log: Logger;
+  readonly log: Log;
+  /** Null: traces are not kept here. */
+  readonly tracer: Tracer | null;
+  /** True from the moment that the process is asked to end. */
+  readonly life: { stopping: boolean };
   /** Why the gateway is not ready, by dependency; null for those that are well. */
   readonly health: () => Promise<Readonly<Record<'database' | 'cache' | 'provider', string | null>>>;
 }

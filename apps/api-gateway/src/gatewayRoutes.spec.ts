@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import { matchRoute, parseRoutes } from './gatewayRoutes.js';
-import { upstreamPath } from './proxy.js';
+import { upstreamPath } from './upstreamHeaders.js';
 
 const of = (...routes: unknown[]) => parseRoutes(JSON.stringify(routes));
 const up = 'http://127.0.0.1:9';

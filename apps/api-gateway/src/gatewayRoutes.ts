@@ -1,3 +1,4 @@
+import { parseUrl } from '@session-gateway/database';
 import { type Static, Type } from '@sinclair/typebox';
 import { Value } from '@sinclair/typebox/value';
 
@@ -7,7 +8,11 @@ const RouteSchema = Type.Object({
   stripPrefix: Type.Optional(Type.Boolean()),
   auth: Type.Optional(Type.Union([Type.Literal('session'), Type.Literal('bearer'), Type.Literal('any'), Type.Literal('none')])),
   protect: Type.Optional(Type.String({ minLength: 1 })),
-  token: Type.Optional(Type.Union([Type.Literal('access'), Type.Literal('none')])),
+  enforce: Type.Optional(Type.Array(Type.String({ pattern: '^[^:#,]+(:[^:#,]+)?$', description: '"RESOURCE" or "RESOURCE:SCOPE"' }), { minItems: 1, description: 'a list with at least one permission' })),
+  token: Type.Optional(Type.Union([
+    Type.Literal('access'), Type.Literal('none'), Type.Object({ audience: Type.String({ minLength: 1, maxLength: 255 }) }, { additionalProperties: false }),
+  ], { description: '"access", "none" or { "audience": "…" }' })),
+  websocket: Type.Optional(Type.Boolean()),
   timeoutMs: Type.Optional(Type.Integer({ minimum: 1, maximum: 3_600_000 })),
 }, { additionalProperties: false });
 
@@ -18,7 +23,11 @@ export interface GatewayRoute {
   readonly stripPrefix: boolean;
   readonly auth: 'session' | 'bearer' | 'any' | 'none';
   readonly protect: string | undefined;
-  readonly token: 'access' | 'none';
+  /** Permissions, all of which Keycloak's authorization services must grant. */
+  readonly enforce: readonly string[];
+  /** The caller's access token, none, or one that was exchanged for another audience. */
+  readonly token: 'access' | 'none' | { readonly audience: string };
+  readonly websocket: boolean;
   readonly timeoutMs: number;
 }
 
@@ -53,7 +62,9 @@ export function parseRoutes(json: string | undefined): { routes: GatewayRoute[];
       stripPrefix: route.stripPrefix ?? false,
       auth: route.auth ?? 'any',
       protect: route.protect,
+      enforce: route.enforce ?? [],
       token: route.token ?? 'access',
+      websocket: route.websocket ?? false,
       timeoutMs: route.timeoutMs ?? DEFAULT_TIMEOUT_MS,
     } satisfies GatewayRoute] : [];
   });
@@ -65,15 +76,17 @@ export function matchRoute(routes: readonly GatewayRoute[], path: string): Gatew
   return routes.find((route) => route.path === '/' || path === route.path || path.startsWith(`${route.path}/`)) ?? null;
 }
 
-function semanticFault({ path, upstream, auth, protect }: Static<typeof RouteSchema>): string | null {
+function semanticFault({ path, upstream, auth, protect, enforce, token }: Static<typeof RouteSchema>): string | null {
   if (!/^\/[A-Za-z0-9/_.~!$&'()*+,=:@-]*$/.test(path) || path.includes('//') || path.split('/').some((segment) => segment === '.' || segment === '..')) {
     return 'path must be a plain path without encoded characters, empty or dot segments';
   }
   if (OWN_PATHS.some((own) => path === own || path.startsWith(`${own}/`))) return `path is the gateway's own (${OWN_PATHS.join(', ')})`;
-  if (!URL.canParse(upstream)) return 'upstream is not a URL';
-  const { username, password, search, hash } = new URL(upstream);
-  if (username || password || search || hash) return 'upstream must have no user, query or fragment';
+  const url = parseUrl(upstream);
+  if (!url) return 'upstream is not a URL, without white space or control characters';
+  if (url.username || url.password || url.search || url.hash) return 'upstream must have no user, query or fragment';
   if (protect !== undefined && auth === 'none') return 'protect needs a session or a bearer token, but auth is "none"';
+  if (enforce !== undefined && auth === 'none') return 'enforce needs a session or a bearer token, but auth is "none"';
+  if (typeof token === 'object' && auth === 'none') return 'a token for an audience needs a session or a bearer token, but auth is "none"';
   // keycloak-connect looks at the first two parts only: with a third, another role than the one written would be asked for.
   if (protect !== undefined && !/^[^:]+(:[^:]+)?$/.test(protect)) return 'protect must be "realm:ROLE", "CLIENT:ROLE" or "ROLE"';
   return null;

@@ -1,10 +1,11 @@
 const addresses = new WeakMap<Request, string>();
 
-/** Remembers the address that a request's connection came from. */
-export function noteRemoteAddress(request: Request, address: string | undefined): void {
-  if (address !== undefined) addresses.set(request, address.replace(/^::ffff:/, ''));
+/** Remembers the address of a request's client. */
+export function noteRemoteAddress(request: Request, address: string): void {
+  addresses.set(request, address);
 }
 
+/** The client's address, as far as trusted proxies vouch for it. */
 export function remoteAddress(request: Request): string | null {
   return addresses.get(request) ?? null;
 }

@@ -1,3 +1,5 @@
+import { isUtf8 } from 'node:buffer';
+
 /** A request path and what it says when every percent-encoding is undone, as often as there is one. */
 export interface RequestPath {
   /** The bytes that are judged and forwarded. */
@@ -5,13 +7,14 @@ export interface RequestPath {
   readonly decoded: string;
 }
 
-// Overlong UTF-8 and characters that some servers fold into `.`, `/` or `\`.
-const FOLDED = /%c[01]|%e0%[89]|%ef%bc%(8e|8f|bc)|%e2%(88%95|81%84|80%a4|80%a5)|%ef%b9%(68|92)/i;
+/** Characters that some servers fold into `.`, `/` or `\`, or into a text with one of them. */
+const FOLDED = /[\u2024\u2025\ufe52\uff0e\u2044\u2100\u2101\u2105\u2106\u2215\u29f8\uff0f\u2216\u29f5\u29f9\ufe68\uff3c]/;
 const MAX_ROUNDS = 5;
 
 /**
  * The path of a request target, or null when it could be read in two ways: an encoded slash, backslash, dot segments in
- * any spelling, empty segments, NUL, a fragment, or a target that is not in origin form (RFC 9112 §3.2.1).
+ * any spelling, empty segments, NUL, bytes that are no UTF-8 and so are anyone's guess, a fragment, or a target that is
+ * not in origin form (RFC 9112 §3.2.1).
  */
 export function unambiguousPath(target: string): RequestPath | null {
   // A raw control or non-ASCII character has no place in a request target (RFC 3986 §2).
@@ -22,7 +25,10 @@ export function unambiguousPath(target: string): RequestPath | null {
   if (raw.includes('//') || /%(?![0-9a-f]{2})/i.test(raw)) return null;
   // Decoded again and again, as a chain of servers might: nothing may turn into a separator on the way.
   for (let decoded = raw, rounds = 0; rounds <= MAX_ROUNDS; rounds++) {
-    if (/%(2f|5c|00|0a|0d)/i.test(decoded) || FOLDED.test(decoded) || decoded.split('/').some(isDotSegment)) return null;
+    const bytes = Buffer.from(decoded, 'latin1');
+    // A lenient decoder may make a separator of an overlong or unfinished sequence.
+    if (!isUtf8(bytes) || FOLDED.test(bytes.toString('utf8'))) return null;
+    if (/%(2f|5c|00|0a|0d)/i.test(decoded) || decoded.split('/').some(isDotSegment)) return null;
     const next = decoded.replace(/%([0-9a-f]{2})/gi, (_, hex: string) => String.fromCharCode(parseInt(hex, 16)));
     if (next === decoded) return { raw, decoded };
     decoded = next;
@@ -30,8 +36,8 @@ export function unambiguousPath(target: string): RequestPath | null {
   return null;
 }
 
-/** `.` or `..`, also with a parameter (`..;x`), which some servers strip before they resolve. */
+/** `.` or `..`, also with a parameter (`..;x`), which some servers strip before they resolve; or nothing but a parameter. */
 function isDotSegment(segment: string): boolean {
   const bare = segment.replace(/%2e/gi, '.').replace(/(;|%3b).*$/i, '');
-  return bare === '.' || bare === '..';
+  return bare === '.' || bare === '..' || (bare === '' && segment !== '');
 }

@@ -11,7 +11,7 @@ describe('return_to', () => {
 
   test.each([
     '', 'a', '//evil.example', '///evil.example', '/\\evil.example', '\\\\evil.example', '/\t/evil.example', '/\n/evil.example', 'https://evil.example', 'javascript:alert(1)',
-    '/.//evil.example', '/a/..//evil.example', '/%2e//evil.example', ' /', '/ /evil', `/${'a'.repeat(3000)}`, '\u2028//evil.example',
+    '/.//evil.example', '/a/..//evil.example', '/%2e//evil.example', ' /', '/ /evil', `/${'a'.repeat(3000)}`, `/${'é'.repeat(1000)}`, '\u2028//evil.example',
   ])('%j is refused', (text) => {
     expect(localPath(text, origin)).toBeNull();
   });

@@ -1,13 +1,17 @@
+/** As it travels in the login's cookie, of which browsers take 4096 bytes in all. */
+const MAX_LENGTH = 2048;
+
 /**
  * A local path to return to after login, or null when the text could lead anywhere else. Judged by the URL parser that
  * browsers use, after everything that parsers disagree on has been refused: backslashes, control characters, `//`.
  */
 export function localPath(text: string, publicOrigin: string): string | null {
   // eslint-disable-next-line no-control-regex
-  if (!/^\/(?!\/)/.test(text) || /[\x00-\x20\x7f\\]/.test(text) || text.length > 2048) return null;
+  if (!/^\/(?!\/)/.test(text) || /[\x00-\x20\x7f\\]/.test(text) || text.length > MAX_LENGTH) return null;
   if (!URL.canParse(text, publicOrigin)) return null;
   const url = new URL(text, publicOrigin);
   const path = url.pathname + url.search + url.hash;
   // Dot segments may have uncovered a second slash: `/.//host`.
-  return url.origin === publicOrigin && !path.startsWith('//') ? path : null;
+  // What is no ASCII has grown to several characters.
+  return url.origin === publicOrigin && !path.startsWith('//') && path.length <= MAX_LENGTH ? path : null;
 }

@@ -4,6 +4,8 @@ export type HeaderReader = (name: string) => string | null;
 
 const SAFE_METHODS = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE']);
 
+export const isSafeMethod = (method: string): boolean => SAFE_METHODS.has(method.toUpperCase());
+
 /**
  * Refuses a request that acts with the session cookie from another site: `Sec-Fetch-Site`, when sent, must be
  * `same-origin`; `Origin`, when sent, must be ours; when neither is sent, `X-CSRF: 1` must be. A page elsewhere can
@@ -11,9 +13,17 @@ const SAFE_METHODS = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE']);
  * @throws Problem `csrf_rejected`
  */
 export function requireSameOrigin(method: string, header: HeaderReader, publicOrigin: string): void {
-  if (SAFE_METHODS.has(method.toUpperCase())) return;
+  if (!isSafeMethod(method)) proveSameOrigin(header, publicOrigin);
+}
+
+/** The same whatever the method: a WebSocket's handshake is a GET. */
+export function proveSameOrigin(header: HeaderReader, publicOrigin: string): void {
+  const silent = header('sec-fetch-site') === null && header('origin') === null;
+  if (comesFromElsewhere(header, publicOrigin) || (silent && header('x-csrf') !== '1')) throw new Problem('csrf_rejected');
+}
+
+/** Whether a browser says that another origin's page sent this. Silence says nothing. */
+export function comesFromElsewhere(header: HeaderReader, publicOrigin: string): boolean {
   const [site, origin] = [header('sec-fetch-site'), header('origin')];
-  if (site !== null && site !== 'same-origin') throw new Problem('csrf_rejected');
-  if (origin !== null && origin !== publicOrigin) throw new Problem('csrf_rejected');
-  if (site === null && origin === null && header('x-csrf') !== '1') throw new Problem('csrf_rejected');
+  return (site !== null && site !== 'same-origin') || (origin !== null && origin !== publicOrigin);
 }

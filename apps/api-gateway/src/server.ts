@@ -1,18 +1,35 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { Duplex } from 'node:stream';
 import { getRequestListener } from '@hono/node-server';
-import { createApp, reportProblem } from './app.js';
+import { createFetch, reportProblem } from './app.js';
+import { protectBrowser } from './browserHeaders.js';
 import { Problem, problemOf } from './errors.js';
+import { forwardingOf } from './forwarded.js';
 import type { Gateway } from './gateway.js';
 import { type GatewayRoute, matchRoute } from './gatewayRoutes.js';
-import { createProxy, headerOf } from './proxy.js';
+import { answerUnreadable, MAX_HEADER_BYTES, requireSaneSize } from './limits.js';
+import { OPERATIONS } from './openapi.js';
+import { createProxy } from './proxy.js';
 import { noteRemoteAddress } from './remoteAddress.js';
-import { unambiguousPath } from './requestPath.js';
+import { type RequestPath, unambiguousPath } from './requestPath.js';
 import { healthRoutes } from './routes/health.js';
+import { verify, VERIFY_PATH } from './routes/verify.js';
+import { observe } from './telemetry.js';
+import { headerOf } from './upstreamHeaders.js';
+import { isWebSocketUpgrade, responseOn } from './webSockets.js';
+
+/** Supervisors lose patience after 30 s; a stream without end must not cost the refreshes under way. */
+const CLOSE_WITHIN_MS = 20_000;
 
 type Listener = (request: IncomingMessage, response: ServerResponse) => void;
 
 /** Paths below these are answered here and never forwarded. */
 const OWN = /^\/(auth|admin\/sessions|account|health)(\/|$)/;
+/** The same where the API's description is shown. */
+const OWN_IN_DEVELOPMENT = /^\/(auth|admin\/sessions|account|health|openapi)(\/|$)/;
+
+/** How long a connection may be silent within a request to a route that is answered here. */
+const OWN_SILENCE_MS = 30_000;
 
 /**
  * The public server: judges the path on its raw bytes, then hands the request to the development provider, to a route's
@@ -20,37 +37,69 @@ const OWN = /^\/(auth|admin\/sessions|account|health)(\/|$)/;
  */
 export function createPublicServer(gateway: Gateway, developmentProvider: { path: string; listener: Listener } | null): { server: Server; close: () => Promise<void> } {
   const proxy = createProxy(gateway);
-  const app = createApp(gateway);
+  const answer = createFetch(gateway);
   const own = getRequestListener((request, env) => {
-    noteRemoteAddress(request, (env as { incoming: IncomingMessage }).incoming.socket.remoteAddress);
-    return app.fetch(request);
+    noteRemoteAddress(request, forwardingOf((env as { incoming: IncomingMessage }).incoming, gateway.config.trustedProxies, gateway.config.publicUrl).hops[0]);
+    return answer(request);
   });
 
-  const dispatch = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
-    request.url = originForm(request.url ?? '/', gateway.config.publicUrl.host);
-    const path = unambiguousPath(request.url);
-    if (path === null) throw new Problem('path_ambiguous');
+  const dispatch = async (request: IncomingMessage, response: ServerResponse, answered: { route: string }): Promise<void> => {
+    const path = judgedPath(gateway, request);
     if (developmentProvider && path.raw.startsWith(developmentProvider.path)) return developmentProvider.listener(request, response);
-    // Encoded letters must not lead a request past a rule: both readings have to come to the same end.
-    const [end, decodedEnd] = [destination(gateway, path.raw), destination(gateway, path.decoded)];
-    if (end !== decodedEnd) throw new Problem('path_ambiguous');
-    if (end !== null) return proxy.forward(end, request, response);
+    const route = destination(gateway, path);
+    answered.route = route?.path ?? ownName(path.raw);
+    requireSaneSize(request, route === null);
+    protectBrowser(response, gateway.config, route === null);
+    if (path.raw === VERIFY_PATH) return verify(gateway, request, response);
+    if (route !== null) return proxy.forward(route, request, response);
+    request.setTimeout(OWN_SILENCE_MS);
     await own(request, response);
   };
 
-  const closing = { now: false };
-  const server = createServer((request, response) => {
-    if (closing.now) response.setHeader('Connection', 'close');
-    dispatch(request, response).catch((error: unknown) => fail(gateway, request, response, error));
+  // Node's own bound on a whole request would end any upload after five minutes; that on its head stays.
+  const server = createServer({ maxHeaderSize: MAX_HEADER_BYTES, requestTimeout: 0 }, (request, response) => {
+    // So that nobody counts on a connection that is about to go.
+    if (gateway.life.stopping) response.setHeader('Connection', 'close');
+    // Asked once for every request of an application: a yes needs no id to be found again by.
+    if (request.url === VERIFY_PATH && gateway.tracer === null) {
+      protectBrowser(response, gateway.config, true);
+      verify(gateway, request, response).catch((error: unknown) => observe(gateway, request, response, () => VERIFY_PATH, () => fail(gateway, request, response, error)));
+      return;
+    }
+    const answered = { route: 'refused' };
+    observe(gateway, request, response, () => answered.route, () => {
+      dispatch(request, response, answered).catch((error: unknown) => fail(gateway, request, response, error));
+    });
+  });
+  answerUnreadable(server);
+  const upgrade = async (request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> => {
+    const route = destination(gateway, judgedPath(gateway, request));
+    requireSaneSize(request, false);
+    if (isWebSocketUpgrade(request) && route?.websocket) return proxy.tunnel(route, request, socket, head);
+    withoutUpgrade(server, request, socket, head);
+  };
+  server.on('upgrade', (request, socket, head) => {
+    socket.on('error', () => socket.destroy());
+    upgrade(request, socket, head).catch((error: unknown) => {
+      if (!socket.destroyed) fail(gateway, request, responseOn(request, socket), error);
+    });
   });
   return {
     server,
     async close() {
-      closing.now = true;
+      proxy.cutTunnels();
       await closeServer(server);
       await proxy.close();
     },
   };
+}
+
+const OWN_NAMES: ReadonlySet<string> = new Set(Object.keys(OPERATIONS).map((operation) => operation.split(' ')[1]?.split('/', 3).join('/') ?? ''));
+
+/** What a path of the gateway's own is called in traces and logs: without the ids that some of them hold. */
+function ownName(path: string): string {
+  const name = path.split('/', 3).join('/');
+  return OWN_NAMES.has(name) ? name : 'unknown';
 }
 
 /** Health and metrics, for those who run the gateway. */
@@ -69,13 +118,41 @@ export function createManagementServer(gateway: Gateway): Server {
 /** Stops accepting, lets requests under way finish, and closes connections as they fall idle. */
 export async function closeServer(server: Server): Promise<void> {
   const idle = setInterval(() => server.closeIdleConnections(), 50);
+  const overdue = setTimeout(() => server.closeAllConnections(), CLOSE_WITHIN_MS);
   await new Promise<void>((resolve) => server.close(() => resolve()));
   clearInterval(idle);
+  clearTimeout(overdue);
 }
 
-function destination(gateway: Gateway, path: string): GatewayRoute | null {
-  if (OWN.test(path)) return null;
-  return matchRoute(gateway.config.routes, path);
+/** The path that a request is judged by, and forwarded with. Its body has to be framed in one way only. */
+function judgedPath(gateway: Gateway, request: IncomingMessage): RequestPath {
+  // Node undoes the chunks and leaves it at that: what is under another coding would go up under a wrong name (RFC 9112 §6.1).
+  if (!/^(chunked)?$/i.test(request.headers['transfer-encoding'] ?? '')) throw new Problem('request_invalid');
+  request.url = originForm(request.url ?? '/', gateway.config.publicUrl.host);
+  const path = unambiguousPath(request.url);
+  if (path === null) throw new Problem('path_ambiguous');
+  return path;
+}
+
+/** The route of a path; null for the gateway's own. */
+function destination({ config }: Gateway, { raw, decoded }: RequestPath): GatewayRoute | null {
+  const own = config.production ? OWN : OWN_IN_DEVELOPMENT;
+  const endOf = (path: string): GatewayRoute | null | 'own' => (own.test(path) ? 'own' : matchRoute(config.routes, path));
+  const end = endOf(raw);
+  // Encoded letters, or parameters that some servers take off a segment, must not lead a request past a rule: all readings have to come to the same end.
+  if ((decoded !== raw && endOf(decoded) !== end) || (decoded.includes(';') && endOf(decoded.replace(/;[^/]*/g, '')) !== end)) throw new Problem('path_ambiguous');
+  return end === 'own' ? null : end;
+}
+
+/**
+ * An upgrade that is not taken up is a request as any other (RFC 9110 §7.8): Java's client asks for h2c with each first
+ * one. Node has left the protocol by then, so its head is put back without the field, for the server to read anew.
+ */
+function withoutUpgrade(server: Server, request: IncomingMessage, socket: Duplex, head: Buffer): void {
+  const { rawHeaders } = request;
+  const lines = rawHeaders.flatMap((name, i) => (i % 2 === 0 && name.toLowerCase() !== 'upgrade' ? [`${name}: ${rawHeaders[i + 1] ?? ''}`] : []));
+  socket.unshift(Buffer.concat([Buffer.from(`${[`${request.method} ${request.url} HTTP/${request.httpVersion}`, ...lines].join('\r\n')}\r\n\r\n`, 'latin1'), head]));
+  server.emit('connection', socket);
 }
 
 /** A proxy's absolute form of our own address is as good as origin form (RFC 9112 §3.2.2); any other stays and is refused. */
@@ -89,11 +166,12 @@ function fail(gateway: Gateway, request: IncomingMessage, response: ServerRespon
     response.destroy();
     return;
   }
+  protectBrowser(response, gateway.config, true);
   const problem = problemOf(error);
   reportProblem(gateway, problem);
-  // A person who opens a protected page is taken to the login; a program is told.
-  const navigates = headerOf(request, 'sec-fetch-mode') === 'navigate' && headerOf(request, 'sec-fetch-dest') !== 'iframe' && request.method === 'GET';
-  const clear = problem.clearsCookie && request.headers.cookie ? { 'Set-Cookie': gateway.cookies.clearSession() } : {};
+  // A person who opens a protected page is taken to the login; a program is told, and so is a reverse proxy that asks.
+  const navigates = !request.url?.startsWith('/auth/') && headerOf(request, 'sec-fetch-mode') === 'navigate' && headerOf(request, 'sec-fetch-dest') !== 'iframe' && request.method === 'GET';
+  const clear = problem.clearsCookie && gateway.cookies.carriesSession(request.headers.cookie) ? { 'Set-Cookie': gateway.cookies.clearSession() } : {};
   if (problem.status === 401 && navigates && problem.code !== 'bearer_invalid') {
     response.writeHead(302, { Location: `/auth/login?return_to=${encodeURIComponent(request.url ?? '/')}`, 'Cache-Control': 'no-store', ...clear }).end();
     return;

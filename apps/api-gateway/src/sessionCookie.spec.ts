@@ -15,7 +15,7 @@ describe('the session cookie', () => {
     expect(https.setLogin('__Host-login-x', 'v', 600)).toBe('__Host-login-x=v; Path=/; HttpOnly; SameSite=Lax; Secure; Max-Age=600');
   });
 
-  test.each([[null, null], ['', null], ['a=b', null], ['session=abc', 'abc'], ['a={"x":1}; session=abc; b=c', 'abc'], ['Session=abc', null], ['session=', null], ['session=a b', null], ['session=é', null]])('in %j is %j', (header, value) => {
+  test.each([[null, null], ['', null], ['a=b', null], ['session=abc', 'abc'], ['a={"x":1}; session=abc; b=c', 'abc'], ['Session=abc', null], ['session=', null], ['session=a b', null], ['session=é', null], [' session\t=\tabc ', 'abc'], ['\u00a0session=abc', null], ['session=abc\u00a0', null], ['session', null], ['=session=abc', null]])('in %j is %j', (header, value) => {
     expect(http.session(header)).toBe(value);
   });
 
@@ -28,6 +28,7 @@ describe('the session cookie', () => {
   test('is taken out of what upstreams see, and nothing else is', () => {
     expect(http.withoutOwn('a=1; session=s; login-x=t; b={"c": 2}; sessions=3')).toBe('a=1; b={"c": 2}; sessions=3');
     expect(http.withoutOwn('session=s')).toBeNull();
+    expect(http.withoutOwn('session; login-x; =session=s; = Session; \u00a0session=s; \tsession =s; opaque; =a=b')).toBe('opaque; =a=b');
     expect(https.withoutOwn('session=upstream; __host-session=s')).toBe('session=upstream');
   });
 });

@@ -27,6 +27,11 @@ export class GatewayCookies {
     return /^[\x21-\x7e]{1,255}$/.test(value) ? value : null;
   }
 
+  /** Whether there is one to clear: a browser that did not send its cookie may have had a reason, and must not lose it. */
+  carriesSession(header: string | null | undefined): boolean {
+    return cookiePairs(header).some(({ name }) => name === this.sessionName);
+  }
+
   login(header: string | null | undefined, name: string): string | null {
     const values = cookiePairs(header).filter((pair) => pair.name === name);
     return values.length === 1 ? (values[0]?.value ?? null) : null;
@@ -38,7 +43,8 @@ export class GatewayCookies {
 
   /** The Cookie header without the gateway's own cookies, or null when nothing is left. */
   withoutOwn(header: string): string | null {
-    const kept = cookiePairs(header).filter(({ name }) => !this.isOwn(name)).map(({ text }) => text);
+    // Some servers take a cookie without a name for a name without a value.
+    const kept = cookiePairs(header).filter(({ name, value }) => !this.isOwn(name === '' ? (value.split('=', 1)[0] ?? '') : name)).map(({ text }) => text);
     return kept.length > 0 ? kept.join('; ') : null;
   }
 
@@ -71,12 +77,22 @@ export class GatewayCookies {
 
 interface CookiePair { name: string; value: string; text: string }
 
-/** The raw header, pair by pair; nothing is decoded or guessed. */
+/** The raw header, pair by pair (RFC 6265bis §5.6: a name ends at the first `=`); nothing is decoded or guessed. */
 function cookiePairs(header: string | null | undefined): CookiePair[] {
   if (!header) return [];
   return header.split(';').flatMap((part) => {
-    const text = part.trim();
+    const text = trimmed(part);
     const equals = text.indexOf('=');
-    return text === '' ? [] : [{ name: equals === -1 ? '' : text.slice(0, equals).trim(), value: equals === -1 ? text : text.slice(equals + 1).trim(), text }];
+    return text === '' ? [] : [{ name: equals === -1 ? '' : trimmed(text.slice(0, equals)), value: equals === -1 ? text : trimmed(text.slice(equals + 1)), text }];
   });
 }
+
+/** Without space and tab at its ends: `trim` would also take off what is no white space to a browser, such as U+00A0. */
+function trimmed(text: string): string {
+  let [from, to] = [0, text.length];
+  while (from < to && isBlank(text[from])) from++;
+  while (to > from && isBlank(text[to - 1])) to--;
+  return text.slice(from, to);
+}
+
+const isBlank = (character: string | undefined): boolean => character === ' ' || character === '\t';

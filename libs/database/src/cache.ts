@@ -1,3 +1,11 @@
+import { NearCache } from './nearCache.js';
+
+/**
+ * Told of a key whose entry has become old: `version` is what it has now, or null when it was buried. Own doings may be
+ * told too.
+ */
+export type ChangeListener = (key: string, version: number | null) => void;
+
 /**
  * Where packed metadata is kept for speed. Nothing here is ever needed: a failure reads as absence, and writes may get
  * lost. An entry never replaces one of a higher version, and never a tombstone.
@@ -10,55 +18,39 @@ export interface Cache {
   bury(keys: readonly string[], ttlMs: number): Promise<void>;
   /** Removes an entry; a tombstone stays. */
   remove(key: string): Promise<void>;
+  /** Tells of what any process that shares this cache buries or puts anew, within a second. */
+  watch(listener: ChangeListener): void;
+  /** The moment (ms since 1970) since which no change has gone unheard; null while changes may be going unheard. */
+  heardSince(): number | null;
   healthy(): boolean;
   close(): Promise<void>;
 }
 
 export const MAX_VALUE_BYTES = 65_536;
 
-interface Held { version: number; value: Buffer | null; expiresAt: number }
-
-/** A cache in this process: least recently used entries give way, and nothing needs a timer. */
+/** A cache in this process, for one process (or for tests of several that share it). */
 export function createMemoryCache(options: { maxEntries?: number; now?: () => number } = {}): Cache {
-  const { maxEntries = 50_000, now = Date.now } = options;
-  const entries = new Map<string, Held>();
-  const live = (key: string): Held | null => {
-    const held = entries.get(key);
-    if (!held) return null;
-    if (held.expiresAt > now()) return held;
-    entries.delete(key);
-    return null;
-  };
-  const hold = (key: string, held: Held): void => {
-    entries.delete(key);
-    entries.set(key, held);
-    if (entries.size <= maxEntries) return;
-    const [oldest] = entries.keys();
-    if (oldest !== undefined) entries.delete(oldest);
-  };
+  const { maxEntries = 50_000, ...clock } = options;
+  const entries = new NearCache<Buffer>({ maxEntries, ...clock });
+  const listeners: ChangeListener[] = [];
   return {
     async get(key) {
-      const held = live(key);
-      if (!held?.value) return null;
-      hold(key, held);
-      return held.value;
+      return entries.get(key);
     },
     async put(key, { version, value }, ttlMs) {
-      if (ttlMs <= 0 || value.length > MAX_VALUE_BYTES) return;
-      const held = live(key);
-      if (held && (held.value === null || held.version > version)) return;
-      hold(key, { version, value, expiresAt: now() + ttlMs });
+      if (value.length <= MAX_VALUE_BYTES && entries.put(key, version, value, ttlMs)) for (const tell of listeners) tell(key, version);
     },
     async bury(keys, ttlMs) {
-      if (ttlMs <= 0) return;
       for (const key of keys) {
-        const held = live(key);
-        hold(key, { version: 0, value: null, expiresAt: Math.max(now() + ttlMs, held?.value === null ? held.expiresAt : 0) });
+        entries.bury(key, ttlMs);
+        for (const tell of listeners) tell(key, null);
       }
     },
     async remove(key) {
-      if (live(key)?.value) entries.delete(key);
+      entries.remove(key);
     },
+    watch: (listener) => void listeners.push(listener),
+    heardSince: () => 0,
     healthy: () => true,
     async close() {
       entries.clear();

@@ -1,5 +1,11 @@
-export { type Cache, createMemoryCache } from './cache.js';
+export { type Cache, type ChangeListener, createMemoryCache } from './cache.js';
 export { DatabaseError, type DatabaseErrorCode, isStorageUnavailable } from './errors.js';
 export { findPrismaDir, migrate, type Migrated } from './migrate.js';
-export { type Database, type DatabaseOptions, openDatabase, type Sql } from './prisma.js';
+export { keepNewest } from './keepNewest.js';
+export { NearCache } from './nearCache.js';
+export { parseUrl } from './parseUrl.js';
+export { type Database, type DatabaseOptions, openDatabase, type Sql, type TransactionBounds } from './prisma.js';
+export { openRateLimits, type RateLimit, type RateLimits } from './rateLimits.js';
 export { createRedisCache, type RedisCacheOptions } from './redis.js';
+export { parseRedisUrl, REDIS_URL_FORMS } from './redisAddress.js';
+export { POSTGRES_TIMEOUTS, REDIS_TIMEOUTS } from './timeouts.js';

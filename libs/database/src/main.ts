@@ -4,6 +4,7 @@ import { parseArgs } from 'node:util';
 import { checkSchema } from './checkSchema.js';
 import { DatabaseError, isLockTimeout, isStorageUnavailable } from './errors.js';
 import { findPrismaDir, migrate } from './migrate.js';
+import { parseUrl } from './parseUrl.js';
 
 const USAGE = 'usage: nx run database:migrate [-- --drop-data] | nx run database:check';
 const [EXIT_FAILED, EXIT_USAGE, EXIT_CONFIGURATION] = [1, 2, 78];
@@ -37,7 +38,7 @@ function databaseUrl(env: NodeJS.ProcessEnv): string {
     }
   }
   if (!url) return end(EXIT_CONFIGURATION, 'DATABASE_URL is not set: the database to work on (the gateway migrates its embedded database itself)');
-  if (!/^postgres(ql)?:\/\//.test(url) || !URL.canParse(url)) return end(EXIT_CONFIGURATION, 'DATABASE_URL is not a URL of the form postgresql://…');
+  if (!/^postgres(ql)?:\/\//.test(url) || !parseUrl(url)) return end(EXIT_CONFIGURATION, 'DATABASE_URL is not a URL of the form postgresql://…, without white space or control characters');
   return url;
 }
 

@@ -1,11 +1,15 @@
 import { PrismaPg } from '@prisma/adapter-pg';
 import pg from 'pg';
 import { PrismaClient } from './generated/prisma/client.js';
+import { POSTGRES_TIMEOUTS } from './timeouts.js';
 
 /** One statement at a time, with parameters; rows typed by the caller, who wrote the columns. */
 export interface Sql {
   query<Row extends object = Record<string, unknown>>(text: string, values?: readonly unknown[]): Promise<Row[]>;
 }
+
+/** As PostgreSQL itself says it: worth another try. */
+const TOO_MANY_CONNECTIONS = '53300';
 
 /** Tokens are left out of every typed read; only statements that name their columns see them. */
 const omit = { userSession: { accessToken: true, refreshToken: true, idToken: true } } as const;
@@ -16,11 +20,14 @@ export interface Database {
   /** The pool under everything, for those who need a connection of their own. */
   readonly pool: pg.Pool;
   readonly sql: Sql;
-  /** Runs statements on one connection; commits when `work` resolves, else rolls back. */
-  transaction<Result>(work: (sql: Sql) => Promise<Result>): Promise<Result>;
+  /** Runs statements on one connection; commits when `work` resolves, else rolls back. `bounds` are PostgreSQL's to keep. */
+  transaction<Result>(work: (sql: Sql) => Promise<Result>, bounds?: TransactionBounds): Promise<Result>;
   ping(): Promise<void>;
   close(): Promise<void>;
 }
+
+/** How long each statement of a transaction may wait for locks, and take. */
+export interface TransactionBounds { readonly lockMs: number; readonly statementMs?: number }
 
 export interface DatabaseOptions {
   url: string;
@@ -36,16 +43,21 @@ export interface DatabaseOptions {
 export function openDatabase(options: DatabaseOptions): Database {
   const pool = new pg.Pool({
     connectionString: options.url,
-    max: options.maxConnections ?? 20,
+    max: options.maxConnections ?? POSTGRES_TIMEOUTS.maxConnections,
     application_name: options.applicationName ?? 'session-gateway',
-    connectionTimeoutMillis: options.connectTimeoutMs ?? 1_000,
-    query_timeout: options.queryTimeoutMs ?? 2_500,
+    connectionTimeoutMillis: options.connectTimeoutMs ?? POSTGRES_TIMEOUTS.connectMs,
+    query_timeout: options.queryTimeoutMs ?? POSTGRES_TIMEOUTS.queryMs,
+    idleTimeoutMillis: POSTGRES_TIMEOUTS.idleMs,
     keepAlive: true,
   });
   // Without a listener an idle connection that breaks would end the process.
   pool.on('error', (error) => options.onError?.(error));
+  const refuseCrowd = (): void => {
+    if (pool.waitingCount >= POSTGRES_TIMEOUTS.maxWaiting) throw Object.assign(new Error('too many callers wait for a connection to PostgreSQL'), { code: TOO_MANY_CONNECTIONS });
+  };
   const on = (queryable: Pick<pg.Pool, 'query'>): Sql => ({
     async query<Row extends object>(text: string, values: readonly unknown[] = []) {
+      if (queryable === pool) refuseCrowd();
       return (await queryable.query<Row & pg.QueryResultRow>(text, [...values])).rows;
     },
   });
@@ -55,20 +67,22 @@ export function openDatabase(options: DatabaseOptions): Database {
     prisma,
     pool,
     sql,
-    async transaction(work) {
+    async transaction(work, bounds) {
+      refuseCrowd();
       const connection = await pool.connect();
       let broken: Error | undefined;
       // The pool listens to idle connections only, and one that breaks between two statements would end the process.
       const onBroken = (error: Error): void => { broken = error; };
       connection.on('error', onBroken);
       try {
-        await connection.query('BEGIN');
+        await connection.query(begin(bounds));
         const result = await work(on(connection));
         await connection.query('COMMIT');
         return result;
       } catch (error) {
-        // A connection that cannot even roll back is thrown away, and its transaction with it.
-        await connection.query('ROLLBACK').catch((fault: Error) => { broken = fault; });
+        // A connection that cannot even roll back is thrown away, and its transaction with it; one that is mute is not asked.
+        if (error instanceof Error && error.message === 'Query read timeout') broken = error;
+        else await connection.query('ROLLBACK').catch((fault: Error) => { broken = fault; });
         throw error;
       } finally {
         connection.off('error', onBroken);
@@ -83,4 +97,11 @@ export function openDatabase(options: DatabaseOptions): Database {
       if (!pool.ended) await pool.end();
     },
   };
+}
+
+/** In one round trip with its bounds, which hold for this transaction alone. */
+function begin(bounds: TransactionBounds | undefined): string {
+  if (!bounds) return 'BEGIN';
+  const { lockMs, statementMs } = bounds;
+  return `BEGIN; SET LOCAL lock_timeout = ${lockMs}${statementMs === undefined ? '' : `; SET LOCAL statement_timeout = ${statementMs}`}`;
 }

@@ -97,7 +97,7 @@ describeWith(['redis'], 'the cache in Redis', () => {
     if (how === 'killed') {
       await redis.start();
       // What an instance that was not cut off has written meanwhile.
-      await redis.command('SET', 'kept', Buffer.from('\0\0\0\x01stale'));
+      await redis.command('SET', 'kept', Buffer.from('\0\0\0\x01stale'), 'NX');
     } else redis.thaw();
     await until(async () => (await redis.scan()).some(({ key, value }) => key.toString() === 'kept' && [value].flat()[0]!.length === 0), { what: 'the tombstone' });
     await until(async () => (await redis.scan()).length === 1 + many.length, { what: 'all tombstones' });

@@ -1,59 +1,25 @@
-import { Redis } from 'ioredis';
-import { type Cache, MAX_VALUE_BYTES } from './cache.js';
-
-/** Layout of a value in Redis: version as 4 bytes big-endian, then the value. A tombstone is the empty string. */
-const VERSION_BYTES = 4;
-const PAUSE_MS = 1_000;
-const RETRY_MS = 500;
-
-// Compared as numbers in one step on the server: a late write must see a newer entry or a tombstone.
-const PUT = `
-local held = redis.call('GET', KEYS[1])
-if held then
-  if #held == 0 then return 0 end
-  if #held >= 4 and struct.unpack('>I4', held) > struct.unpack('>I4', ARGV[1]) then return 0 end
-end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return 1`;
-
-// A tombstone that lasts longer, perhaps another instance's, stays.
-const BURY = `
-if redis.call('PTTL', KEYS[1]) > tonumber(ARGV[1]) and redis.call('TYPE', KEYS[1]).ok == 'string' and redis.call('STRLEN', KEYS[1]) == 0 then return 0 end
-redis.call('SET', KEYS[1], '', 'PX', ARGV[1])
-return 1`;
-
-const REMOVE = `
-if redis.call('TYPE', KEYS[1]).ok == 'string' and redis.call('STRLEN', KEYS[1]) == 0 then return 0 end
-return redis.call('DEL', KEYS[1])`;
-
-interface Scripts {
-  putNewer(key: string, value: Buffer, ttlMs: number): Promise<number>;
-  buryLonger(key: string, ttlMs: number): Promise<number>;
-  removeEntry(key: string): Promise<number>;
-}
+import { type Cache, type ChangeListener, MAX_VALUE_BYTES } from './cache.js';
+import { connectCommands, connectListener, parseRedisUrl, REDIS_URL_FORMS } from './redisAddress.js';
+import { openChannel } from './redisChannel.js';
+import { CHANGES, readChange, VERSION_BYTES, withScripts } from './redisScripts.js';
+import { REDIS_TIMEOUTS } from './timeouts.js';
 
 export interface RedisCacheOptions {
+  /** As `parseRedisUrl` reads it. */
   url: string;
-  commandTimeoutMs?: number;
   /** Told about failures, at most once a second. */
   onError?: (error: Error) => void;
 }
 
+class CommandTimeout extends Error {}
+
 /** A cache in Redis. While there is no connection it answers at once, as if empty; tombstones are sent later then. */
-export function createRedisCache({ url, commandTimeoutMs = 250, onError }: RedisCacheOptions): Cache {
-  const redis = new Redis(url, {
-    enableOfflineQueue: false,
-    maxRetriesPerRequest: 1,
-    commandTimeout: commandTimeoutMs,
-    connectTimeout: 1_000,
-    retryStrategy: (times) => Math.min(times * 50, 1_000),
-    // After a failover a client may sit on a replica that was the primary.
-    reconnectOnError: (error) => error.message.startsWith('READONLY'),
-  });
-  redis.defineCommand('putNewer', { numberOfKeys: 1, lua: PUT });
-  redis.defineCommand('buryLonger', { numberOfKeys: 1, lua: BURY });
-  redis.defineCommand('removeEntry', { numberOfKeys: 1, lua: REMOVE });
-  const commands = redis as unknown as Scripts;
+export function createRedisCache({ url, onError }: RedisCacheOptions): Cache {
+  const { commandMs, pauseMs, buryAgainMs } = REDIS_TIMEOUTS;
+  const address = parseRedisUrl(url);
+  if (!address) throw new TypeError(`this is no address of a Redis: ${REDIS_URL_FORMS}`);
+  const redis = connectCommands(address);
+  const commands = withScripts(redis);
 
   let reportedAt = 0;
   const report = (error: unknown): void => {
@@ -63,12 +29,12 @@ export function createRedisCache({ url, commandTimeoutMs = 250, onError }: Redis
   };
   // A Redis that hangs costs one command's timeout a second, not one for every request.
   let pausedUntil = 0;
-  const attempt = async <Result>(command: () => Promise<Result>, otherwise: Result): Promise<Result> => {
-    if (redis.status !== 'ready' || Date.now() < pausedUntil) return otherwise;
+  const attempt = async <Result>(command: () => Promise<Result>, otherwise: Result, { evenPaused = false } = {}): Promise<Result> => {
+    if (redis.status !== 'ready' || (Date.now() < pausedUntil && !evenPaused)) return otherwise;
     try {
-      return await command();
+      return await inTime(command(), commandMs);
     } catch (error) {
-      if (error instanceof Error && error.message === 'Command timed out') pausedUntil = Date.now() + PAUSE_MS;
+      if (error instanceof CommandTimeout) pausedUntil = Date.now() + pauseMs;
       report(error);
       return otherwise;
     }
@@ -78,24 +44,43 @@ export function createRedisCache({ url, commandTimeoutMs = 250, onError }: Redis
   const unburied = new Map<string, number>();
   let retry: NodeJS.Timeout | undefined;
   let closed = false;
-  const buryUnburied = async (keys: Iterable<string>): Promise<void> => {
-    await Promise.all([...keys].map(async (key) => {
-      const until = unburied.get(key);
-      if (until === undefined) return;
-      const ttlMs = Math.ceil(until - Date.now());
-      const done = ttlMs < 1 || (await attempt(() => commands.buryLonger(key, ttlMs).then(() => true), false));
-      if (done && unburied.get(key) === until) unburied.delete(key);
-    }));
-    if (unburied.size > 0 && !closed) retry ??= setTimeout(buryLate, RETRY_MS).unref();
+  // Also while nothing else is asked: a logout is to hold everywhere within a second.
+  const buryOne = async (key: string): Promise<boolean> => {
+    const until = unburied.get(key);
+    if (until === undefined) return true;
+    const ttlMs = Math.ceil(until - Date.now());
+    const done = ttlMs < 1 || (await attempt(() => commands.buryLonger(key, ttlMs).then(() => true), false, { evenPaused: true }));
+    if (done && unburied.get(key) === until) unburied.delete(key);
+    return done;
   };
-  const buryLate = (): void => {
+  const buryLater = (): void => {
+    if (unburied.size > 0 && !closed) retry ??= setTimeout(() => void buryLate(), buryAgainMs).unref();
+  };
+  const buryLate = async (): Promise<void> => {
     clearTimeout(retry);
+    const [first, ...rest] = unburied.keys();
+    // One tries whether Redis takes them again.
+    if (first !== undefined && (await buryOne(first))) await Promise.all(rest.map(buryOne));
     retry = undefined;
-    void buryUnburied(unburied.keys());
+    buryLater();
   };
 
+  const listeners: ChangeListener[] = [];
+  const tell: ChangeListener = (key, version) => {
+    for (const listener of listeners) listener(key, version);
+  };
+  const channel = openChannel({
+    name: CHANGES,
+    connect: () => connectListener(address, redis),
+    onMessage(message) {
+      const change = readChange(message);
+      if (change) tell(change.key, change.version);
+    },
+    onError: report,
+  });
+
   redis.on('error', report);
-  redis.on('ready', buryLate);
+  redis.on('ready', () => void buryLate());
 
   return {
     async get(key) {
@@ -112,17 +97,32 @@ export function createRedisCache({ url, commandTimeoutMs = 250, onError }: Redis
     async bury(keys, ttlMs) {
       if (ttlMs <= 0) return;
       const until = Date.now() + ttlMs;
-      for (const key of keys) unburied.set(key, Math.max(until, unburied.get(key) ?? 0));
-      await buryUnburied(keys);
+      for (const key of keys) {
+        unburied.set(key, Math.max(until, unburied.get(key) ?? 0));
+        // Here it holds at once, whatever Redis does.
+        tell(key, null);
+      }
+      await Promise.all(keys.map(buryOne));
+      buryLater();
     },
     async remove(key) {
       await attempt(() => commands.removeEntry(key), 0);
     },
-    healthy: () => redis.status === 'ready',
+    watch: (listener) => void listeners.push(listener),
+    heardSince: channel.heardSince,
+    healthy: () => redis.status === 'ready' && channel.heardSince() !== null,
     async close() {
       closed = true;
       clearTimeout(retry);
+      channel.close();
       redis.disconnect();
     },
   };
+}
+
+function inTime<Result>(work: Promise<Result>, ms: number): Promise<Result> {
+  return new Promise((resolve, reject) => {
+    const overdue = setTimeout(() => reject(new CommandTimeout('Redis does not answer in time')), ms);
+    work.then(resolve, reject).finally(() => clearTimeout(overdue));
+  });
 }

@@ -1,6 +1,8 @@
 /** Every way in which this library fails; the gateway's table maps each code to a status, a cookie effect and a metric. */
 export type AuthErrorCode =
   | 'keyring_invalid'
+  | 'key_provider_rejected'
+  | 'key_provider_unavailable'
   | 'token_unreadable'
   | 'provider_unavailable'
   | 'provider_rejected'
@@ -9,11 +11,14 @@ export type AuthErrorCode =
   | 'logout_token_invalid'
   | 'bearer_invalid';
 
+/** Those that only a start, a reload or a command meets, never a request. */
+export type KeyErrorCode = Extract<AuthErrorCode, `key${string}`>;
+
 export interface AuthErrorOptions {
   /** Finer than the code, for logs and metrics; never shown to a client. */
   reason?: string;
   /** Seconds after which the provider is worth another try (RFC 9110 §10.2.3). */
-  retryAfterSeconds?: number;
+  retryAfterSeconds?: number | undefined;
   cause?: unknown;
 }
 

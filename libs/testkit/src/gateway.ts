@@ -14,6 +14,7 @@ export interface GatewayOptions {
   entry?: string;
   /** Its port when that must be known before, as for a provider's redirect URIs. */
   port?: number;
+  flags?: string[];
   /** Default true; false resolves as soon as the process runs, as for one that is to refuse its configuration. */
   waitUntilLive?: boolean;
   timeoutMs?: number;
@@ -50,7 +51,7 @@ export async function startGateway(options: GatewayOptions = {}): Promise<TestGa
   const folder = await mkdtemp(join(tmpdir(), 'session-gateway-'));
   const url = `http://127.0.0.1:${port}`;
   const passedOn = Object.fromEntries(PASSED_ON.flatMap((name) => (process.env[name] === undefined ? [] : [[name, process.env[name]]])));
-  const child = await startChild(process.execPath, [...(entry.endsWith('.ts') ? ['--import', 'tsx'] : []), entry], {
+  const child = await startChild(process.execPath, [...(entry.endsWith('.ts') ? ['--import', 'tsx'] : []), entry, ...(options.flags ?? [])], {
     cwd: root,
     guardSignal: 'TERM',
     tempFolder: folder,

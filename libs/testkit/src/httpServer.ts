@@ -1,5 +1,6 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 import { freePort } from '@session-gateway/keycloak-server';
 
 export interface TestServer {
@@ -15,12 +16,14 @@ export interface TestServer {
 export async function startServer(
   answer: (request: IncomingMessage, response: ServerResponse) => void | Promise<void>,
   chosenPort?: number,
+  upgrade?: (request: IncomingMessage, socket: Duplex, head: Buffer) => void,
 ): Promise<TestServer> {
   const port = chosenPort ?? (await freePort());
   const sockets = new Set<Socket>();
   const server = createServer((request, response) => {
     Promise.resolve(answer(request, response)).catch(() => response.destroy());
   });
+  if (upgrade) server.on('upgrade', upgrade);
   server.on('connection', (socket) => {
     sockets.add(socket);
     socket.once('close', () => sockets.delete(socket));

@@ -1,17 +1,30 @@
-import { appendFileSync } from 'node:fs';
+import { appendFileSync, existsSync } from 'node:fs';
 import { whyNoKeycloak } from '@session-gateway/keycloak-server';
 import { whyNoChromium } from './chromium.js';
+import { findProgram } from './findProgram.js';
 import { whyNoRedis } from './redis.js';
 
 /** What a suite may need beyond Node. */
-export type Service = 'redis' | 'keycloak' | 'chromium';
+export type Service = 'redis' | 'keycloak' | 'chromium' | 'nginx' | 'python3+openssl' | 'script';
 
-const reasons: Record<Service, () => string | null> = { redis: whyNoRedis, keycloak: whyNoKeycloak, chromium: whyNoChromium };
+const reasons: Record<Service, () => string | null> = {
+  redis: whyNoRedis, keycloak: whyNoKeycloak, chromium: whyNoChromium, nginx: whyNoNginx, 'python3+openssl': whyNoPythonWithOpenssl,
+  script: () => (findProgram('script') ? null : 'no script on the PATH (Debian: apt-get install bsdutils)'),
+};
 
 type Describe = ((name: string, fn: () => void) => void) & { skip: (name: string, fn: () => void) => void };
 interface JestGlobals {
   describe: Describe;
   test: (name: string, fn: () => void) => void;
+}
+
+function whyNoNginx(): string | null {
+  return findProgram('nginx') || existsSync('/usr/sbin/nginx') ? null : 'no nginx on the PATH (Debian: apt-get install nginx)';
+}
+
+function whyNoPythonWithOpenssl(): string | null {
+  const missing = ['python3', 'openssl'].filter((program) => !findProgram(program));
+  return missing.length === 0 ? null : `no ${missing.join(' and no ')} on the PATH (Debian: apt-get install ${missing.join(' ')})`;
 }
 
 /** Why these services are not here, one reason for each that is missing. */
@@ -39,6 +52,16 @@ export function describeWith(services: readonly Service[], name: string, fn: () 
     });
     return;
   }
-  if (process.env['SKIP_LOG']) appendFileSync(process.env['SKIP_LOG'], `${name}: ${missing.join('; ')}\n`);
-  jest.describe.skip(name, fn);
+  skip(name, missing.join('; '), fn);
+}
+
+/** `describe` for a suite that needs a right which a machine may well not give: with a reason it is skipped by name, whatever is required. */
+export function describeUnless(reason: string | null, name: string, fn: () => void): void {
+  if (reason === null) (globalThis as unknown as JestGlobals).describe(name, fn);
+  else skip(name, reason, fn);
+}
+
+function skip(name: string, reason: string, fn: () => void): void {
+  if (process.env['SKIP_LOG']) appendFileSync(process.env['SKIP_LOG'], `${name}: ${reason}\n`);
+  (globalThis as unknown as JestGlobals).describe.skip(name, fn);
 }

@@ -15,6 +15,8 @@ export interface TestPostgres {
   readonly port: number;
   /** The postmaster's; another one after `start`. */
   readonly pid: number;
+  /** The folder of its files. */
+  readonly files: string;
   /** A new, empty database (or a copy of the database `template`, which nobody may be connected to); its URL. */
   createDatabase(name?: string, template?: string): Promise<string>;
   /** The rows of one statement, on the database of `url` (default: the cluster's own). */
@@ -37,10 +39,18 @@ export interface TestPostgres {
 }
 
 /**
+ * A streaming replica of `primary`, which is stopped for the moment that it takes to copy its files. It is read-only, and
+ * replays whatever the primary writes.
+ */
+export async function startReplica(primary: TestPostgres): Promise<TestPostgres> {
+  return startPostgres({}, primary);
+}
+
+/**
  * A throw-away PostgreSQL on a free port. Commits survive `kill`; only with `durable` do they also wait for the disk, as
  * measurements need. TEST_POSTGRES_BIN names a folder with other binaries (initdb, postgres) than the embedded ones.
  */
-export async function startPostgres(options: { durable?: boolean; settings?: Record<string, string> } = {}): Promise<TestPostgres> {
+export async function startPostgres(options: { durable?: boolean; settings?: Record<string, string> } = {}, primary?: TestPostgres): Promise<TestPostgres> {
   const binaries = binariesToUse();
   const user = runAsUnprivileged();
   const folder = await mkdtemp(join(tmpdir(), 'session-gateway-postgres-'));
@@ -51,8 +61,15 @@ export async function startPostgres(options: { durable?: boolean; settings?: Rec
 
   // PostgreSQL takes locale and password file from the environment; a clean one makes all machines alike.
   const env = { PATH: process.env['PATH'], LC_ALL: 'C', TZ: 'UTC', HOME: folder };
-  const initdb = withoutRoot(binaries.initdb, ['-D', files, '-U', 'postgres', '-A', 'trust', '-E', 'UTF8', '--locale=C', '--no-sync'], [folder]);
-  await run(initdb.command, [...initdb.args], { cwd: folder, env, ...userOf(initdb) });
+  if (primary) {
+    await primary.stop();
+    await run('cp', ['-a', primary.files, files]);
+    await primary.start();
+    await writeFile(join(files, 'standby.signal'), '');
+  } else {
+    const initdb = withoutRoot(binaries.initdb, ['-D', files, '-U', 'postgres', '-A', 'trust', '-E', 'UTF8', '--locale=C', '--no-sync'], [folder]);
+    await run(initdb.command, [...initdb.args], { cwd: folder, env, ...userOf(initdb) });
+  }
   const settings = {
     port: String(port),
     listen_addresses: "'127.0.0.1'",
@@ -60,6 +77,7 @@ export async function startPostgres(options: { durable?: boolean; settings?: Rec
     max_connections: '200',
     shared_buffers: "'64MB'",
     ...(options.durable ? {} : { fsync: 'off', full_page_writes: 'off' }),
+    ...(primary ? { primary_conninfo: `'host=127.0.0.1 port=${primary.port} user=postgres'` } : {}),
     ...options.settings,
   };
   await writeFile(join(files, 'postgresql.auto.conf'), Object.entries(settings).map(([name, value]) => `${name} = ${value}\n`).join(''));
@@ -128,6 +146,7 @@ export async function startPostgres(options: { durable?: boolean; settings?: Rec
   return {
     url,
     port,
+    files,
     get pid() {
       return running().pid;
     },

@@ -50,6 +50,8 @@ export interface ProviderStub extends TestServer {
   resetCounts(): void;
   /** Queued per endpoint; each answer serves one request. */
   answerNext(...answers: StubAnswer[]): void;
+  /** For every request to that endpoint without a queued answer, from now on; null: as usual again, and nothing is queued. */
+  answerAlways(answer: StubAnswer | null): void;
   /** Who the next authorization requests log in (default `demo`); a known `login_hint` wins. */
   chooseUser(username: string): void;
   /** Adds or changes a user. */
@@ -64,6 +66,8 @@ export interface ProviderStub extends TestServer {
   /** Ends a session as its owner would at the provider. */
   endSession(sid: string): boolean;
   isSessionAlive(sid: string): boolean;
+  /** How many token sets a session got: one at its login, one for each refresh. */
+  issued(sid: string): number;
   dispose(): Promise<void>;
 }
 
@@ -83,6 +87,7 @@ export async function startProviderStub(options: ProviderStubOptions = {}): Prom
   };
   const counts: StubCounts = { discovery: 0, certs: 0, auth: 0, code: 0, refresh: 0, invalidGrants: 0, userinfo: 0, revocations: 0, logouts: 0 };
   const queued: StubAnswer[] = [];
+  let always: StubAnswer | null = null;
   let [refreshing, maxRefreshing] = [0, 0];
   let chosenUser = 'demo';
 
@@ -95,7 +100,7 @@ export async function startProviderStub(options: ProviderStubOptions = {}): Prom
     if (counted === 'refresh') maxRefreshing = Math.max(maxRefreshing, (refreshing += 1));
     try {
       const at = queued.findIndex((answer) => (answer.endpoint ?? 'token') === endpoint);
-      const special = at < 0 ? {} : (queued.splice(at, 1)[0] as StubAnswer);
+      const special = at >= 0 ? (queued.splice(at, 1)[0] as StubAnswer) : always && (always.endpoint ?? 'token') === endpoint ? always : {};
       await later(special.delayMs ?? settings.latencyMs);
       if (special.drop) return void request.socket.destroy();
       const reply = instead(special) ?? (await work(endpoint, request, form));
@@ -222,6 +227,10 @@ export async function startProviderStub(options: ProviderStubOptions = {}): Prom
       maxRefreshing = 0;
     },
     answerNext: (...answers) => void queued.push(...answers),
+    answerAlways(answer) {
+      always = answer;
+      if (answer === null) queued.length = 0;
+    },
     chooseUser(username) {
       setUser(username);
       chosenUser = username;
@@ -240,6 +249,7 @@ export async function startProviderStub(options: ProviderStubOptions = {}): Prom
     rotateKeys: (keepOld) => state.rotateKeys(keepOld),
     endSession: (sid) => state.end(sid),
     isSessionAlive: (sid) => state.isAlive(sid),
+    issued: (sid) => state.issued(sid),
     dispose: server.stop,
   };
 }

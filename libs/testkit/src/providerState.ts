@@ -196,6 +196,10 @@ export class ProviderState {
     return this.#sessions.get(sid)?.alive ?? false;
   }
 
+  issued(sid: string): number {
+    return this.#sessions.get(sid)?.generation ?? 0;
+  }
+
   userOf(sid: string): StubUser | undefined {
     const session = this.#sessions.get(sid);
     return session?.alive ? this.users.get(session.username) : undefined;

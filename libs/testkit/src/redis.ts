@@ -43,8 +43,8 @@ export function whyNoRedis(): string | null {
   return findProgram('redis-server') ? null : 'no redis-server on the PATH (Debian: apt-get install redis-server)';
 }
 
-/** A throw-away Redis on a free port that writes nothing to disk. */
-export async function startRedis(): Promise<TestRedis> {
+/** A throw-away Redis on a free port that writes nothing to disk; `settings` as in redis.conf. */
+export async function startRedis(settings: Readonly<Record<string, string>> = {}): Promise<TestRedis> {
   const program = findProgram('redis-server');
   if (!program) throw new Error(whyNoRedis() ?? 'no redis-server');
   const folder = await mkdtemp(join(tmpdir(), 'session-gateway-redis-'));
@@ -75,7 +75,7 @@ export async function startRedis(): Promise<TestRedis> {
   }
 
   async function start(): Promise<void> {
-    const args = ['--port', String(port), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no', '--dir', folder];
+    const args = ['--port', String(port), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no', '--dir', folder, ...Object.entries(settings).flatMap(([name, value]) => [`--${name}`, ...value.split(' ')])];
     const started = await startChild(program as string, args, { cwd: folder, tempFolder: folder });
     child = started;
     const state = await until(

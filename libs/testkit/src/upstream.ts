@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { later, startServer, type TestServer } from './httpServer.js';
 import { claimsOf } from './providerState.js';
+import { echoWebSocket } from './webSocketEcho.js';
 
 /** One request as it arrived, and the body of the JSON answer to it. */
 export interface UpstreamRequest {
@@ -29,6 +30,8 @@ export interface Upstream extends TestServer {
   /** Responses that the client left before their end. */
   aborted(): number;
   clear(): void;
+  /** From now on these bearer tokens get 401, as when they were revoked. */
+  refuse(...bearers: string[]): void;
   dispose(): Promise<void>;
 }
 
@@ -36,14 +39,19 @@ const KEPT = 1_000;
 
 /**
  * An API that answers each request with JSON saying what arrived. The last path segments steer it, below any prefix:
- * `/status/418` · `/slow/200` (after 200 ms) · `/hang` (never) · `/download/1000000` (that many bytes, in pieces) ·
+ * `/status/418` · `/slow/200` (after 200 ms) · `/hang` (never) · `/silent` (no more than the head) · `/download/1000000` (that many bytes, in pieces) ·
  * `/upload` (reads as slowly as it likes, answers length and hash) · `/sse/3` (three events, 20 ms apart) ·
  * `/reset` (cuts the connection) · `/cut` (cuts it within the body) · `/cookies` (two Set-Cookie headers) ·
- * `/pingpong` (sends back each piece as it arrives).
+ * `/pingpong` (sends back each piece as it arrives). A WebSocket gets back what it sends.
  */
 export async function startUpstream(options: { port?: number } = {}): Promise<Upstream> {
   const requests: UpstreamRequest[] = [];
   let [count, open, aborted] = [0, 0, 0];
+  const refusing = new Set<string>();
+  const keep = (seen: UpstreamRequest): void => {
+    requests.push(seen);
+    if (requests.length > KEPT) requests.shift();
+  };
   const server = await startServer((request, response) => {
     count += 1;
     open += 1;
@@ -51,11 +59,15 @@ export async function startUpstream(options: { port?: number } = {}): Promise<Up
       open -= 1;
       if (!response.writableFinished) aborted += 1;
     });
-    return answer(request, response, (seen) => {
-      requests.push(seen);
-      if (requests.length > KEPT) requests.shift();
-    });
-  }, options.port);
+    return answer(request, response, keep, refusing);
+  }, options.port, (request, socket, head) => {
+    count += 1;
+    keep(describe(request, 0, ''));
+    if ((request.url ?? '').endsWith('/status/403')) return void socket.end('HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno');
+    open += 1;
+    socket.once('close', () => { open -= 1; });
+    echoWebSocket(request, socket, head);
+  });
   return {
     ...server,
     requests,
@@ -66,11 +78,12 @@ export async function startUpstream(options: { port?: number } = {}): Promise<Up
       requests.length = 0;
       count = aborted = 0;
     },
+    refuse: (...bearers) => bearers.forEach((bearer) => refusing.add(bearer)),
     dispose: server.stop,
   };
 }
 
-async function answer(request: IncomingMessage, response: ServerResponse, keep: (seen: UpstreamRequest) => void): Promise<void> {
+async function answer(request: IncomingMessage, response: ServerResponse, keep: (seen: UpstreamRequest) => void, refusing: ReadonlySet<string>): Promise<void> {
   const [, action = '', amount = ''] = /\/([a-z]+)(?:\/(\d+))?$/.exec((request.url ?? '').split('?')[0] ?? '') ?? [];
   if (action === 'pingpong') {
     keep(describe(request, 0, ''));
@@ -89,10 +102,12 @@ async function answer(request: IncomingMessage, response: ServerResponse, keep: 
   const json = (status: number, headers: Record<string, string | string[]> = {}): void => {
     response.writeHead(status, { 'content-type': 'application/json', ...headers }).end(JSON.stringify(seen));
   };
+  if (seen.bearer !== null && refusing.has(seen.bearer)) return json(401);
   switch (action) {
     case 'status': return json(Number(amount));
     case 'slow': return void (await later(Number(amount)), json(200));
     case 'hang': return;
+    case 'silent': return void response.writeHead(200, { 'content-type': 'text/event-stream' }).flushHeaders();
     case 'reset': return void request.socket.destroy();
     case 'cut': {
       response.writeHead(200, { 'content-type': 'text/plain', 'content-length': '1000' }).write('half');

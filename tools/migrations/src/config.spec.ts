@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { ConfigError } from '@session-gateway/keycloak-auth';
 import { readConfig } from './config.js';
 
-const KEY = 'a key text of this suite, long enough';
+const KEY = 'a key text of the job, long enough to be one';
 const key = (fill: string): string => Buffer.alloc(32, fill).toString('base64url');
 const KEYRING = JSON.stringify({ primary: 'b', keys: [{ kid: 'b', key: key('first key') }, { kid: 'a', key: key('other key'), status: 'decrypt-only' }] });
 const DATABASE_URL = 'postgresql://me:secret@host/db';
@@ -43,7 +43,7 @@ describe('the environment of the job', () => {
   test('is refused with everything that is wrong at once, and shows no value', () => {
     const found = problems({ DATABASE_URL: 'mysql://me:secret@host', SESSION_TOKEN_ENCRYPTION_KEY: 'tooshort', SESSION_TOKEN_KEYRING: `{"secretkey` });
     expect(found).toEqual([
-      'DATABASE_URL is not a URL of the form postgresql://…', 'SESSION_TOKEN_ENCRYPTION_KEY: the key text is shorter than 32 characters', 'SESSION_TOKEN_KEYRING: it is not valid JSON',
+      'DATABASE_URL is not a URL of the form postgresql://…, without white space or control characters', 'SESSION_TOKEN_ENCRYPTION_KEY: the key text is shorter than 32 characters', 'SESSION_TOKEN_KEYRING: it is not valid JSON',
     ]);
     const twice = problems({ DATABASE_URL, DATABASE_URL_FILE: 'x', SESSION_TOKEN_ENCRYPTION_KEY: KEY, SESSION_TOKEN_ENCRYPTION_KEY_FILE: 'y' });
     expect(twice).toEqual(['DATABASE_URL and DATABASE_URL_FILE are both set: keep one of them', 'SESSION_TOKEN_ENCRYPTION_KEY and SESSION_TOKEN_ENCRYPTION_KEY_FILE are both set: keep one of them']);
@@ -52,7 +52,13 @@ describe('the environment of the job', () => {
   });
 
   test.each(['host/db', 'http://host/db', 'postgresql://', 'postgres://a b', 'postgresql://host:port/db'])('%s is no database', (url) => {
-    expect(problems({ DATABASE_URL: url, SESSION_TOKEN_ENCRYPTION_KEY: KEY })).toEqual(['DATABASE_URL is not a URL of the form postgresql://…']);
+    expect(problems({ DATABASE_URL: url, SESSION_TOKEN_ENCRYPTION_KEY: KEY })).toEqual(['DATABASE_URL is not a URL of the form postgresql://…, without white space or control characters']);
+  });
+
+  test('with a keyring that has been refused before tells that alone of the keys', () => {
+    const refused = ['SESSION_TOKEN_KEYRING is not wrapped'];
+    expect(() => readConfig({ NODE_ENV: 'production' }, [...refused])).toThrow(expect.objectContaining({ problems: [...refused, 'DATABASE_URL must be set in production: the embedded database is for development'] }));
+    expect(() => readConfig({ NODE_ENV: 'production', DATABASE_URL }, [...refused])).toThrow(expect.objectContaining({ problems: refused }));
   });
 
   test('production takes neither the embedded database nor its generated key', () => {

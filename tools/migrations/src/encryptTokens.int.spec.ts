@@ -1,8 +1,7 @@
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
-import type { Database } from '@session-gateway/database';
+import { describe, expect, test } from '@jest/globals';
 import { createKeyring } from '@session-gateway/keycloak-auth';
-import { startPostgres, type TestPostgres } from '@session-gateway/testkit';
 import * as h from './testing/jobHarness.js';
+import { type Ground, onFreshDatabase } from './testing/onFreshDatabase.js';
 import { acknowledgedOf, wrongRows } from './testing/tokenWriters.js';
 
 const NOTHING_REMAINS = { plain: 0, plan: 0, otherKid: 0 };
@@ -21,21 +20,8 @@ function bent(value: string): string {
 }
 
 describe('the job, on what it finds', () => {
-  let postgres: TestPostgres;
-  let url: string;
-  let db: Database;
-  let env: Record<string, string>;
-  beforeAll(async () => { postgres = await startPostgres(); });
-  afterAll(async () => {
-    h.killJobs();
-    await postgres?.dispose();
-  });
-  beforeEach(async () => {
-    url = await h.newDatabase(postgres);
-    db = h.open(url);
-    env = { ...h.ENV, DATABASE_URL: url };
-  });
-  afterEach(() => db.close());
+  let { postgres, url, db, env } = {} as Ground;
+  onFreshDatabase((ground) => { ({ postgres, url, db, env } = ground); });
 
   const value = async (id: string, column = 'access_token'): Promise<string | null> =>
     (await db.sql.query<{ value: string | null }>(`SELECT ${column} AS value FROM user_sessions WHERE id = $1`, [id]))[0]?.value ?? null;

@@ -1,10 +1,21 @@
 import { randomUUID } from 'node:crypto';
-import { type Database, isStorageUnavailable, type Sql } from '@session-gateway/database';
-import { AuthError, isAuthError, type Keyring, type StoredClass, TokenEncryption } from '@session-gateway/keycloak-auth';
+import type { Database } from '@session-gateway/database';
+import { faultOf, type Keyring, knownKeys, liveInstances, rememberKeys } from '@session-gateway/keycloak-auth';
+import { Execution } from './execution.js';
+import { type Finalized, finalize, removeConstraint } from './finalize.js';
+import { Judge } from './judge.js';
+import { loadSignals } from './loadSignals.js';
 import type { JobOptions } from './options.js';
-import { Pace, rest } from './pace.js';
-import { type Counters, createBooks, forgetOpened, hasBooks, knownUnreadable, lockTable, noCounters, openRun, quarantine, type Quarantined, reloadRun, type Run, RunHeldError, saveRun, serverTime } from './runs.js';
-import { openTokenTable, TableError, type TokenRow, type TokenTable, type TokenWrite, type WriteGuard } from './tokenTable.js';
+import { Pace, type PaceLimits } from './pace.js';
+import { Patience } from './patience.js';
+import { cutRanges } from './ranges.js';
+import { followRequests } from './requests.js';
+import type { Quarantined } from './quarantine.js';
+import { KeyError, requireRightKeys } from './rightKeys.js';
+import { type Counters, createBooks, hasBooks, noCounters, openRun, readRun, requireRun, type Run, UnknownRunError } from './runs.js';
+import { isAtWork, lockTable, type TableLock } from './tableLock.js';
+import { openTokenTable, TableError, type TokenRow, type TokenTable, type WriteGuard } from './tokenTable.js';
+import { restoreVacuum, type TableHealth, tableHealth, tuneVacuum } from './vacuum.js';
 
 /** The job's result. `exitCode` is the process's. */
 export interface JobResult {
@@ -14,24 +25,25 @@ export interface JobResult {
   readonly counters: Counters;
   readonly sweeps: number;
   readonly byColumn: Readonly<Record<string, Readonly<Record<string, number>>>>;
-  readonly bytes: { readonly before: number; readonly after: number };
+  readonly bytes: { readonly before: number; readonly after: number; readonly written: number };
+  /** Null for execute. */
+  readonly looked: Looked | null;
+  readonly health: { readonly before: TableHealth; readonly after: TableHealth };
   readonly exitCode: 0 | 3 | 130;
 }
 
+/** What a dry run or a verification has found. */
+export interface Looked {
+  readonly rowsToWrite: number;
+  /** Of values that do not open. */
+  readonly reasons: Readonly<Record<string, number>>;
+  readonly firstUnreadable: readonly Quarantined[];
+}
+
 export interface Watcher {
-  /** Called after each batch. `scannedBefore`: what earlier processes had scanned of the sweep that this one continued. */
+  /** Called after each batch, and twice a second while the job rests. `scannedBefore`: what earlier processes had scanned of the sweep that this one continued. */
   progress(at: { sweep: number; scanned: number; scannedBefore: number; total: number; changed: number; lostRace: number; throttledBy: string | null }): void;
   note(line: string): void;
-}
-
-/** A key that the values say is missing or wrong: nothing was written. */
-export class KeyError extends Error {
-  override readonly name = 'KeyError';
-}
-
-/** A value under a key that this process does not have. The run stops, and goes on once it has the key. */
-export class UnknownKidError extends Error {
-  override readonly name = 'UnknownKidError';
 }
 
 export interface JobParts {
@@ -44,76 +56,51 @@ export interface JobParts {
   readonly guard?: WriteGuard;
 }
 
-const MAX_SWEEPS = 10;
-/** How long the database may refuse before the job gives up. */
-const OUTAGE_MS = 60_000;
-const RETRY_MS = 250;
-const SURVEY_ROWS = 20_000;
-/** Between sweeps that lost races: whoever holds a row gets time to let go. Doubled each time up to the second number. */
-const RACE_REST_MS = [100, 5_000] as const;
-
 /**
  * Rewrites every token of a table for one target, while other programs write the same rows. Rows are read without locks,
  * and written only if they are still exactly what was read; who loses that race is met again in the next sweep. A run is
- * done after a sweep from the start, in this process, that found nothing to write.
+ * done after a sweep from the start that found nothing to write.
  */
 export async function encryptTokens(options: JobOptions, parts: JobParts): Promise<JobResult> {
   const { db, keyring } = parts;
   const target = options.to ?? keyring.primary;
   if (target !== 'plain' && !keyring.key(target)) throw new KeyError(`--to names the key ${target}, which is not in the keyring`);
   if (options.mode !== 'verify' && keyring.decryptOnly.has(target)) throw new KeyError(`--to names the key ${target}, which is decrypt-only: it opens values and seals none`);
-  const table = await openTokenTable(db.sql, options, parts.guard);
-  const job = new Job(options, parts, target, table, await table.count(db.sql));
-  if (options.mode !== 'execute') return job.look();
+  const table = await openTokenTable(db.sql, options, parts.guard ?? options.cas);
+  const total = await table.count(db.sql);
+  const job = (mode: JobOptions['mode']): Job => new Job({ ...options, mode }, parts, target, table, total);
+  const health = await tableHealth(db.sql, table.key);
+  const ended = await (options.mode === 'execute' ? job('execute').execute() : job(options.mode).look());
+  // For people to read: a run that has ended well stays one.
+  const result = { ...ended, health: { before: health, after: await tableHealth(db.sql, table.key).catch(() => health) } };
+  if (!options.finalize || result.exitCode !== 0) return result;
 
-  const books = await hasBooks(db.sql);
-  if (!books && table.key === 'user_sessions') throw new TableError('this database lacks the job\'s own tables: run `nx run database:migrate` first');
-  const lock = { current: await lockTable(db, table.key) };
-  try {
-    if (!(await job.requireRightKeys(books))) return job.interrupted();
-    if (!books) await createBooks(db.sql);
-    return await job.execute(async () => {
-      if (lock.current.held()) return;
-      lock.current.release();
-      lock.current = await lockTable(db, table.key);
-    });
-  } finally {
-    lock.current.release();
-  }
+  // A run ends with a clean sweep and a verification is one; this is the second.
+  parts.watcher.note('clean once; looking again before the constraint is added');
+  const again = await job('verify').look();
+  if (again.exitCode !== 0) return { ...result, counters: { ...result.counters, ...leftIn(again) }, exitCode: again.exitCode };
+  const finalized = await job('verify').finalize();
+  if (finalized === null) return { ...result, exitCode: 130 };
+  parts.watcher.note({
+    added: `finalized: from now on PostgreSQL refuses any token of ${options.table} that is not v2`,
+    'there already': `finalized already: PostgreSQL refuses any token of ${options.table} that is not v2`,
+    refused: 'not finalized: somebody wrote a value that is not v2 after the verification; the constraint was taken back. An older gateway is still at work',
+  }[finalized]);
+  return { ...result, exitCode: finalized === 'refused' ? 3 : 0 };
 }
 
-interface Sweep {
-  readonly number: number;
-  /** Whether this process began it. */
-  readonly fromStart: boolean;
-  /** By the server's clock. */
-  readonly startedAt: string;
-  wanted: number;
-  lost: number;
-}
+const leftIn = ({ counters: { remaining, quarantined } }: JobResult): Pick<Counters, 'remaining' | 'quarantined'> => ({ remaining, quarantined });
 
-/** Where a run is: what the last commit wrote down, and what is counted on top of it. */
-interface Position {
-  checkpoint: string | null;
-  sweep: Sweep;
-  counters: Counters;
-}
-
-interface Judged {
-  readonly writes: TokenWrite[];
-  readonly quarantined: Quarantined[];
-  readonly before: Map<string, StoredClass[]>;
-}
+const UNKNOWN_HEALTH: TableHealth = { bytes: 0, liveRows: 0, deadRows: 0 };
+const FIRST_UNREADABLE = 20;
 
 class Job {
-  readonly #encryption: TokenEncryption;
-  readonly #byColumn: Record<string, Record<string, number>>;
-  readonly #bytes = { before: 0, after: 0 };
+  readonly #judge: Judge;
+  readonly #patience: Patience;
+  readonly #paces: Pace[];
   readonly #startedAt = Date.now();
-  readonly #owner = randomUUID();
-  readonly #pace: Pace;
-  #scannedBefore = 0;
-  #troubleSince: number | null = null;
+  readonly #process = randomUUID();
+  #resting: (pace: Pace) => void = () => undefined;
 
   constructor(
     private readonly options: JobOptions,
@@ -122,342 +109,159 @@ class Job {
     private readonly table: TokenTable,
     private readonly total: number,
   ) {
-    this.#encryption = new TokenEncryption({ keyring: parts.keyring, readPolicy: 'all' });
-    this.#byColumn = Object.fromEntries(options.columns.map((column) => [column, {}]));
-    this.#pace = new Pace(options);
+    const { db, keyring, watcher, stopRequested } = parts;
+    this.#judge = new Judge({ keyring, target, columns: options.columns, tableName: table.name });
+    const { workers, mode } = options;
+    // Workers share what the operator allows them together. Who only reads slows down no replica.
+    const limits = { ...options, ...shared(options, workers), ...(mode === 'execute' ? {} : { maxReplicationLagSeconds: 0, maxWalMbPerSecond: null }) };
+    const signals = loadSignals(db.sql);
+    this.#paces = Array.from({ length: workers }, () => {
+      const pace: Pace = new Pace(limits, { signals, onRest: () => this.#resting(pace), note: (line) => watcher.note(line) });
+      return pace;
+    });
+    this.#patience = new Patience({ db, table: options.table, note: (line) => watcher.note(line), stopRequested, troubled: () => this.#paces.forEach((pace) => pace.slower()) });
   }
 
   /** Dry run and verify: the same code up to the write. */
   async look(): Promise<JobResult> {
-    const { stopRequested } = this.parts;
+    const { stopRequested, watcher } = this.parts;
+    const [pace] = this.#paces;
+    if (!pace) throw new Error('a job without a worker');
     const counters = noCounters();
-    for (let after: string | null = null; ; ) {
-      const from: string | null = after;
-      const batch: TokenRow[] | null = await this.#patiently(() => this.#read(from));
-      if (batch === null) return this.#result(null, counters, 1, 130);
+    const looked = { rowsToWrite: 0, reasons: {} as Record<string, number>, firstUnreadable: [] as Quarantined[] };
+    const { sample } = this.options;
+    const sampled = sample === null ? null : await this.#patience.patiently(() => this.#patience.bounded((sql) => this.table.sample(sql, sample, this.total)));
+    const total = sampled?.length ?? this.total;
+    const report = this.#resting = (): void => watcher.progress({ sweep: 1, scanned: counters.scanned, scannedBefore: 0, total, changed: 0, lostRace: 0, throttledBy: pace.throttledBy });
+    const interrupted = (): JobResult => this.#result(null, counters, 1, 130, looked);
+    for (let [after, met]: [string | null, number] = [null, 0]; ; ) {
+      const [from, begin]: [string | null, number] = [after, met];
+      const ids: string[] | null = sampled && sampled.slice(begin, begin + pace.rows);
+      const batch: TokenRow[] | null = await this.#patience.patiently(() => this.#patience.bounded((sql) => (ids ? this.table.rows(sql, ids) : this.table.read(sql, from, pace.rows))));
+      if (batch === null || (sample !== null && !sampled)) return interrupted();
+      met += ids?.length ?? 0;
       const last = batch.at(-1);
-      if (!last) break;
-      after = last.id;
-      const judged = this.#judge(batch, counters, true, false);
+      if (!last && (ids === null || ids.length === 0)) break;
+      after = last?.id ?? null;
+      const judged = this.#judge.judge(batch, counters, { firstSweep: true, stopAtUnknownKid: false });
+      this.#judge.count(judged.met);
       counters.scanned += batch.length;
       counters.quarantined += judged.quarantined.length;
-      this.#report(1, counters);
-      if (stopRequested()) return this.#result(null, counters, 1, 130);
-      await this.#pace.rest(batch.length, stopRequested);
+      looked.rowsToWrite += judged.writes.length;
+      for (const value of judged.quarantined) {
+        looked.reasons[value.reason] = (looked.reasons[value.reason] ?? 0) + 1;
+        if (looked.firstUnreadable.length < FIRST_UNREADABLE) looked.firstUnreadable.push(value);
+      }
+      report();
+      if (stopRequested()) return interrupted();
+      await pace.rest(batch.length, stopRequested);
     }
     const remain = counters.remaining.plain + counters.remaining.plan + counters.remaining.otherKid + counters.quarantined;
-    return this.#result(null, counters, 1, this.options.mode === 'verify' && remain > 0 ? 3 : 0);
+    return this.#result(null, counters, 1, this.options.mode === 'verify' && remain > 0 ? 3 : 0, looked);
   }
 
-  /** Stopped before there was a run. */
-  interrupted(): JobResult {
-    return this.#result(null, noCounters(), 0, 130);
+  /** Null when the job is to stop. */
+  finalize(): Promise<Finalized | null> {
+    return this.#patience.patiently(() => finalize(this.parts.db, this.options));
   }
 
-  /**
-   * A wrong key must not seal anything: of each kind of sealed value that is there, one of a sample has to open. Values
-   * that are in quarantine already say nothing about a key. False when the job is to stop.
-   */
-  async requireRightKeys(books: boolean): Promise<boolean> {
-    const opened = new Set<string>();
-    const faults = new Map<string, string>();
-    for (let after: string | null = null; ; ) {
-      const from: string | null = after;
-      const page: Awaited<ReturnType<TokenTable['survey']>> | null = await this.#patiently(() => this.#bounded((sql) => this.table.survey(sql, from, SURVEY_ROWS)));
-      if (page === null) return false;
-      for (const { column, kid, ids } of page.found) {
-        const kind = kid ?? '';
-        if (opened.has(kind)) continue;
-        const sample = await this.#patiently(() => this.#sample(column, ids, books));
-        if (sample === null) return false;
-        for (const { id, value } of sample) {
-          if (kid === null ? TokenEncryption.classify(value) !== 'plan' : TokenEncryption.kidOf(value) !== kid) continue;
-          if (kid !== null && !this.parts.keyring.key(kid)) throw this.#unknownKid(kid, column, id);
-          const fault = this.#openFault(value, column, id);
-          if (fault === null) {
-            opened.add(kind);
-            break;
-          }
-          faults.set(kind, fault);
-        }
-      }
-      if (page.last === null) break;
-      after = page.last;
+  async execute(): Promise<JobResult> {
+    const { db, keyring, watcher } = this.parts;
+    const { table, target } = this;
+    const books = await hasBooks(db.sql);
+    const own = table.key === 'user_sessions';
+    if (!books && own) throw new TableError('this database lacks the job\'s own tables: run `nx run database:migrate` first');
+    if (own) {
+      const known = await knownKeys(db.sql);
+      const faults = known.flatMap((key) => faultOf(keyring, key) ?? []);
+      if (known.some((key) => key.kid === target && key.retiredAt)) faults.push(`the key ${target} has been retired: nothing may be sealed under it any more`);
+      if (faults.length > 0) throw new KeyError(`${faults.join('; ')}. Nothing was changed`);
+      const blind = target === 'plain' ? [] : (await liveInstances(db.sql)).filter((instance) => instance.keys[target] !== keyring.fingerprint(target));
+      if (blind.length > 0) watcher.note(`${blind.length} live gateways do not know ${target} and cannot read what is written now: give them the keyring`);
     }
-    for (const [kind, fault] of faults) if (!opened.has(kind)) throw wrongKey(kind, fault);
-    return true;
+    const { join } = this.options;
+    if (join !== null) await this.#requireUnderWay(join, books);
+    const lock = { current: await lockTable(db, table.key, { process: this.#process, join: join !== null }), renewed: null as Promise<TableLock> | null };
+    const keepLock = async (): Promise<TableLock> => {
+      if (lock.current.held()) return lock.current;
+      lock.current.release();
+      // Known as the current one before anybody can ask for another: each is to be let go of in the end.
+      lock.renewed ??= lockTable(db, table.key, { process: this.#process, join: true }).then((renewed) => (lock.current = renewed)).finally(() => { lock.renewed = null; });
+      return lock.renewed;
+    };
+    try {
+      if (!(await requireRightKeys(table, { keyring, judge: this.#judge, patience: this.#patience, books }))) return this.#result(null, noCounters(), 0, 130);
+      if (own) await rememberKeys(db.sql, keyring);
+      if (!books) await createBooks(db.sql);
+      // Of the processes of a run, the one that has opened it looks after its table.
+      if (join === null) await this.#tendVacuum('begin');
+      if (this.target === 'plain' && (await removeConstraint(db, this.options))) watcher.note('the constraint that --finalize added is gone: it refuses plaintext');
+      const run = join === null ? await this.#open(lock.current) : await readRun(db.sql, join);
+      return await this.#executeRun(run, keepLock);
+    } finally {
+      if (join === null) await this.#tendVacuum('end');
+      lock.current.release();
+    }
   }
 
-  async #sample(column: string, ids: readonly string[], books: boolean): Promise<{ id: string; value: string }[]> {
-    return this.#bounded(async (sql) => {
-      const known = books ? await knownUnreadable(sql, this.table.key, column, ids) : new Set<string>();
-      return this.table.values(sql, column, ids.filter((id) => !known.has(id)));
-    });
+  /** Whoever was killed left autovacuum's settings behind, or whoever could not reach the database at its end: they are put back at the next start. */
+  async #tendVacuum(when: 'begin' | 'end'): Promise<void> {
+    const { db, watcher } = this.parts;
+    try {
+      if (when === 'begin' && this.options.vacuum) await tuneVacuum(db, this.table.key);
+      else if (await restoreVacuum(db, this.table.key)) watcher.note(`autovacuum treats ${this.options.table} as before again`);
+    } catch (error) {
+      watcher.note(`autovacuum's settings of ${this.options.table} could not be ${when === 'begin' && this.options.vacuum ? 'set' : 'put back; the next start tries again'} (${(error as { code?: string }).code ?? 'no answer'})`);
+    }
   }
 
-  async execute(keepLock: () => Promise<void>): Promise<JobResult> {
-    const { db, watcher, stopRequested } = this.parts;
-    const run = await openRun(db.sql, { ...this.options, table: this.table.key }, this.target, this.#owner, this.options);
+  async #open(lock: TableLock): Promise<Run> {
+    const { db, watcher } = this.parts;
+    const run = await openRun(db.sql, this.#shape, this.target, this.options);
+    await cutRanges(db, run.id, this.table, { workers: this.options.workers, total: this.total, checkpoint: run.checkpoint });
+    await lock.share();
     watcher.note(run.resumed ? `continuing run ${run.id} where it stopped` : `run ${run.id}`);
-    const lastSweep = MAX_SWEEPS + (run.resumed ? run.sweep : 0);
-    const at: Position = { checkpoint: run.checkpoint, counters: run.counters, sweep: await this.#sweep(run.sweep, run.checkpoint === null) };
-    if (at.sweep.fromStart) beginSweep(at.counters);
-    this.#scannedBefore = at.counters.scanned;
-    const earlierMs = at.counters.durationMs;
-    let upcoming: Promise<TokenRow[]> | null = null;
-    for (;;) {
-      // What is known to be committed, should the next step fail.
-      const committed = structuredClone(at.counters);
-      try {
-        await keepLock();
-        if (stopRequested()) return await this.#stop(run, at);
-        const beganAt = Date.now();
-        const batch = await (upcoming ?? this.#read(at.checkpoint));
-        upcoming = null;
-        const last = batch.at(-1);
-        if (last) {
-          const judged = this.#judge(batch, at.counters, at.sweep.number === 1, true);
-          at.checkpoint = last.id;
-          // Read ahead while this batch is written: rows of the next one are other rows.
-          if (!this.#pace.unhurried) upcoming = this.#prefetch(last.id);
-          await this.#write(run.id, batch.length, judged, at, earlierMs);
-          this.#recovered();
-          this.#report(at.sweep.number, at.counters);
-          this.#pace.batchTook(Date.now() - beganAt);
-          if (!stopRequested()) await this.#pace.rest(batch.length, stopRequested);
-          continue;
-        }
-
-        // The end of a sweep.
-        const clean = at.sweep.fromStart && at.sweep.wanted === 0;
-        if (clean || at.sweep.number >= lastSweep) return await this.#finish(run, at, clean);
-        if (at.sweep.lost > 0) await rest(Math.min(RACE_REST_MS[1], RACE_REST_MS[0] * 2 ** at.sweep.number), stopRequested);
-        at.sweep = await this.#sweep(at.sweep.number + 1, true);
-        at.checkpoint = null;
-        beginSweep(at.counters);
-      } catch (error) {
-        await upcoming?.catch(() => undefined);
-        upcoming = null;
-        if (error instanceof UnknownKidError) {
-          await saveRun(db.sql, run.id, this.#owner, { ...(await reloadRun(db.sql, run.id)), status: 'failed' }).catch(() => undefined);
-        }
-        if (!isStorageUnavailable(error)) throw error;
-        const known = await this.#outlast(error, async () => {
-          await keepLock();
-          // Whether the last batch was committed is written where it would have been committed.
-          return reloadRun(db.sql, run.id);
-        });
-        if (known === null) return this.#result(run.id, committed, at.sweep.number, 130);
-        at.checkpoint = known.checkpoint;
-        at.counters = known.counters;
-        at.sweep = { ...at.sweep, number: known.sweep, fromStart: false };
-      }
-    }
+    return run;
   }
 
-  /** Batch, quarantine and checkpoint commit together. */
-  async #write(runId: string, rows: number, { writes, quarantined, before }: Judged, at: Position, earlierMs: number): Promise<void> {
-    const { counters, sweep } = at;
-    counters.scanned += rows;
-    counters.quarantined += quarantined.length;
-    await this.#bounded(async (sql) => {
-      const written = new Set(writes.length > 0 ? await this.table.write(sql, writes) : []);
-      counters.changed += written.size;
-      counters.lostRace += writes.length - written.size;
-      for (const { id } of writes) if (written.has(id)) settle(counters, before.get(id));
-      counters.durationMs = earlierMs + Date.now() - this.#startedAt;
-      await quarantine(sql, runId, this.table.key, quarantined);
-      await saveRun(sql, runId, this.#owner, { checkpoint: at.checkpoint, sweep: sweep.number, counters });
-      sweep.wanted += writes.length;
-      sweep.lost += writes.length - written.size;
+  async #executeRun(run: Run, keepLock: () => Promise<TableLock>): Promise<JobResult> {
+    const { db, watcher, stopRequested } = this.parts;
+    const requests = followRequests(db.sql, run.id, (limits) => {
+      watcher.note(`another pace: ${Object.entries(limits).map(([name, value]) => `${name} ${value}`).join(', ')}`);
+      this.#paces.forEach((pace) => pace.change(shared(limits, this.options.workers)));
     });
-  }
-
-  async #finish(run: Run, { sweep, counters }: Position, clean: boolean): Promise<JobResult> {
-    const done = clean && counters.quarantined === 0;
-    await this.#bounded(async (sql) => {
-      if (clean) await forgetOpened(sql, this.table.key, this.options.columns, sweep.startedAt);
-      await saveRun(sql, run.id, this.#owner, { checkpoint: null, sweep: sweep.number, counters, status: done ? 'done' : 'incomplete' });
-    });
-    return this.#result(run.id, counters, sweep.number, done ? 0 : 3);
-  }
-
-  async #stop(run: Run, { checkpoint, sweep, counters }: Position): Promise<JobResult> {
-    await saveRun(this.parts.db.sql, run.id, this.#owner, { checkpoint, sweep: sweep.number, counters, status: 'interrupted' });
-    return this.#result(run.id, counters, sweep.number, 130);
-  }
-
-  async #sweep(number: number, fromStart: boolean): Promise<Sweep> {
-    return { number, fromStart, startedAt: await serverTime(this.parts.db.sql), wanted: 0, lost: 0 };
-  }
-
-  /** What is to be done with each row of a batch; every new value is opened and compared before it counts. */
-  #judge(batch: readonly TokenRow[], counters: Counters, firstSweep: boolean, stopAtUnknownKid: boolean): Judged {
-    const writes: TokenWrite[] = [];
-    const quarantined: Quarantined[] = [];
-    const before = new Map<string, StoredClass[]>();
-    for (const row of batch) {
-      let wanted = false;
-      const classes: StoredClass[] = [];
-      const values = this.options.columns.map((column, index) => {
-        const stored = row.values[index] ?? null;
-        const storedClass = TokenEncryption.classify(stored);
-        if (stored === null || storedClass === 'empty') return null;
-        const kid = storedClass === 'v2' ? stored.slice(3, stored.indexOf('.', 3)) : null;
-        this.#count(column, storedClass, kid);
-        const current = this.target === 'plain' ? storedClass === 'plain' : kid === this.target;
-        if (kid !== null && !this.parts.keyring.key(kid) && stopAtUnknownKid) throw this.#unknownKid(kid, column, row.id);
-        if (!current && storedClass !== 'malformed') counters.remaining[remainder(storedClass)] += 1;
-        const location = { table: this.table.name, column, rowId: row.id };
-        try {
-          const token = this.#encryption.open(stored, location);
-          this.#bytes.before += Buffer.byteLength(stored);
-          if (current) {
-            if (firstSweep) counters.alreadyCurrent += 1;
-            this.#bytes.after += Buffer.byteLength(stored);
-            return null;
-          }
-          if (token === '') throw new AuthError('token_unreadable', 'a sealed value holds an empty token', { reason: 'empty' });
-          const replacement = this.target === 'plain' ? this.#asPlain(token) : this.#encryption.seal(token, location, this.target);
-          if (this.#encryption.open(replacement, location) !== token) throw new Error('a value that was just sealed does not open');
-          this.#bytes.after += Buffer.byteLength(replacement);
-          wanted = true;
-          classes.push(storedClass);
-          return replacement;
-        } catch (error) {
-          if (!isAuthError(error, 'token_unreadable')) throw error;
-          quarantined.push({ column, rowId: row.id, reason: error.reason ?? 'unreadable' });
-          return null;
-        }
-      });
-      if (wanted) {
-        writes.push({ id: row.id, xmin: row.xmin, values });
-        before.set(row.id, classes);
-      }
-    }
-    return { writes, quarantined, before };
-  }
-
-  /** A token that would be read back as something else must not be written in the clear. */
-  #asPlain(token: string): string {
-    if (TokenEncryption.classify(token) !== 'plain') throw new AuthError('token_unreadable', 'a token looks like a sealed value', { reason: 'looks_sealed' });
-    if (token.includes('\0')) throw new AuthError('token_unreadable', 'PostgreSQL stores no text with a NUL character', { reason: 'not_storable' });
-    return token;
-  }
-
-  #openFault(value: string, column: string, rowId: string): string | null {
     try {
-      this.#encryption.open(value, { table: this.table.name, column, rowId });
-      return null;
-    } catch (error) {
-      if (isAuthError(error, 'token_unreadable')) return error.reason ?? 'unreadable';
-      throw error;
+      const execution = new Execution({
+        options: this.options, target: this.target, db, table: this.table, total: this.total, judge: this.#judge, patience: this.#patience, paces: this.#paces,
+        process: this.#process, keepLock, requests, watcher, stopRequested,
+      }, run);
+      this.#resting = (pace) => execution.resting(pace);
+      const { counters, sweeps, exitCode } = await execution.execute();
+      return this.#result(run.id, counters, sweeps, exitCode);
+    } finally {
+      await requests.end();
     }
   }
 
-  #unknownKid(kid: string, column: string, rowId: string): UnknownKidError {
-    return new UnknownKidError(`${this.options.table}.${column} of row ${rowId} is sealed under the key ${kid}, which is not in the keyring: add it (decrypt-only will do) and start again`);
+  async #requireUnderWay(run: string, books: boolean): Promise<void> {
+    const { db } = this.parts;
+    if (!books) throw new UnknownRunError(`there is no run ${run}`);
+    await requireRun(db.sql, run, this.#shape, this.target);
+    if (!(await isAtWork(db.sql, this.table.key))) throw new UnknownRunError(`nobody is at work on run ${run}: continue it with --resume ${run}`);
   }
 
-  #read(after: string | null): Promise<TokenRow[]> {
-    return this.#bounded((sql) => this.table.read(sql, after, this.#pace.rows));
+  get #shape() {
+    return { ...this.options, table: this.table.key };
   }
 
-  #prefetch(after: string | null): Promise<TokenRow[]> {
-    const reading = this.#read(after);
-    // Awaited later; a failure until then must not count as unhandled.
-    reading.catch(() => undefined);
-    return reading;
-  }
-
-  /** A transaction that waits neither for locks nor for an answer longer than an operator who stops the job would. */
-  #bounded<Result>(work: (sql: Sql) => Promise<Result>): Promise<Result> {
-    return this.parts.db.transaction(async (sql) => {
-      await sql.query(`SET LOCAL lock_timeout = '1s'; SET LOCAL statement_timeout = '10s'`);
-      return work(sql);
-    });
-  }
-
-  /** Tries again while the database refuses; null when the job is to stop. */
-  async #patiently<Result>(work: () => Promise<Result>): Promise<Result | null> {
-    try {
-      const result = await work();
-      this.#recovered();
-      return this.parts.stopRequested() ? null : result;
-    } catch (error) {
-      if (!isStorageUnavailable(error)) throw error;
-      return this.#outlast(error, work);
-    }
-  }
-
-  /** Waits until `back` works again: a minute from the first of a row of failures. Null when the job is to stop. */
-  async #outlast<Result>(cause: unknown, back: () => Promise<Result>): Promise<Result | null> {
-    const { watcher, stopRequested } = this.parts;
-    if (this.#troubleSince === null) watcher.note(`${troubleOf(cause, this.options.table)}; trying again for up to ${OUTAGE_MS / 1000} s`);
-    this.#troubleSince ??= Date.now();
-    this.#pace.slower();
-    for (let failure = cause; ; ) {
-      await rest(RETRY_MS, stopRequested);
-      if (stopRequested()) return null;
-      if (Date.now() - this.#troubleSince >= OUTAGE_MS) throw failure;
-      try {
-        return await back();
-      } catch (error) {
-        // After a broken connection the server may hold our own lock for a moment longer.
-        if (!isStorageUnavailable(error) && !(error instanceof RunHeldError)) throw error;
-        failure = error;
-      }
-    }
-  }
-
-  #recovered(): void {
-    if (this.#troubleSince === null) return;
-    this.#troubleSince = null;
-    this.parts.watcher.note('the database answers again; going on');
-  }
-
-  #count(column: string, storedClass: StoredClass, kid: string | null): void {
-    const counts = this.#byColumn[column];
-    if (!counts) return;
-    const label = kid === null ? storedClass : `v2 ${kid}`;
-    counts[label] = (counts[label] ?? 0) + 1;
-  }
-
-  #report(sweep: number, counters: Counters): void {
-    const { scanned, changed, lostRace } = counters;
-    this.parts.watcher.progress({ sweep, scanned, scannedBefore: this.#scannedBefore, total: this.total, changed, lostRace, throttledBy: this.#pace.throttledBy });
-  }
-
-  #result(run: string | null, counters: Counters, sweeps: number, exitCode: JobResult['exitCode']): JobResult {
+  #result(run: string | null, counters: Counters, sweeps: number, exitCode: JobResult['exitCode'], looked: Looked | null = null): JobResult {
     if (run === null) counters.durationMs = Date.now() - this.#startedAt;
-    return { run, mode: this.options.mode, target: this.target, counters, sweeps, byColumn: this.#byColumn, bytes: this.#bytes, exitCode };
+    return { run, mode: this.options.mode, target: this.target, counters, sweeps, ...this.#judge.met, looked, health: { before: UNKNOWN_HEALTH, after: UNKNOWN_HEALTH }, exitCode };
   }
 }
 
-function wrongKey(kid: string, fault: string): KeyError {
-  if (kid !== '') return new KeyError(`the key ${kid} is not the one that the values under ${kid} were sealed with: none of a sample opens; nothing was changed`);
-  if (fault === 'no_plan_key') return new KeyError('SESSION_TOKEN_ENCRYPTION_KEY must be set: there are values of the older format, which it opens; nothing was changed');
-  return new KeyError('SESSION_TOKEN_ENCRYPTION_KEY is not the key of the values of the older format that are there: none of a sample opens; nothing was changed');
-}
-
-function troubleOf(error: unknown, table: string): string {
-  const { code } = error as { code?: unknown };
-  if (code === '55P03') return `another session holds a lock on ${table}`;
-  if (code === '57014') return 'a statement took too long';
-  return 'PostgreSQL does not answer';
-}
-
-function remainder(storedClass: StoredClass): keyof Counters['remaining'] {
-  return storedClass === 'plan' ? 'plan' : storedClass === 'v2' ? 'otherKid' : 'plain';
-}
-
-/** What has been written remains no longer. */
-function settle(counters: Counters, classes: readonly StoredClass[] | undefined): void {
-  for (const storedClass of classes ?? []) counters.remaining[remainder(storedClass)] -= 1;
-}
-
-function beginSweep(counters: Counters): void {
-  counters.scanned = 0;
-  counters.quarantined = 0;
-  counters.remaining = { plain: 0, plan: 0, otherKid: 0 };
+/** Each worker's part of the bounds that hold for the process. */
+function shared<Limits extends Partial<PaceLimits>>(limits: Limits, workers: number): Limits {
+  const { maxRowsPerSecond: rows } = limits;
+  return typeof rows === 'number' ? { ...limits, maxRowsPerSecond: Math.max(1, Math.floor(rows / workers)) } : limits;
 }

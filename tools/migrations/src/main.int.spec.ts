@@ -1,29 +1,13 @@
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
-import type { Database } from '@session-gateway/database';
-import { freePort, startPostgres, type TestPostgres, until } from '@session-gateway/testkit';
+import { describe, expect, test } from '@jest/globals';
+import { freePort, until } from '@session-gateway/testkit';
 import * as h from './testing/jobHarness.js';
+import { type Ground, onFreshDatabase } from './testing/onFreshDatabase.js';
 
 const SECRET = 'a-password-nobody-may-see';
 
 describe('the program', () => {
-  let postgres: TestPostgres;
-  let url: string;
-  let db: Database;
-  let env: Record<string, string>;
-  beforeAll(async () => { postgres = await startPostgres(); });
-  afterAll(async () => {
-    h.killJobs();
-    await postgres?.dispose();
-  });
-  beforeEach(async () => {
-    url = await h.newDatabase(postgres);
-    db = h.open(url);
-    env = { ...h.ENV, DATABASE_URL: url };
-  });
-  afterEach(async () => {
-    h.killJobs();
-    await db.close();
-  });
+  let { postgres, url, db, env } = {} as Ground;
+  onFreshDatabase((ground) => { ({ postgres, url, db, env } = ground); });
 
   const run = async (): Promise<{ id: string; status: string; finished: boolean; scanned: number } | undefined> =>
     (await db.sql.query<{ id: string; status: string; finished: boolean; scanned: number }>(

@@ -15,7 +15,7 @@ describe('the command line', () => {
   test('asks for a dry run of the gateway\'s own table when it says nothing', () => {
     expect(parseOptions([])).toEqual({
       mode: 'dry-run', to: null, table: 'user_sessions', idColumn: 'id', columns: ['access_token', 'refresh_token', 'id_token'],
-      chunkSize: 100, maxRowsPerSecond: null, duty: 1, resume: null, restart: false, json: false,
+      chunkSize: 100, maxRowsPerSecond: null, duty: 1, maxWalMbPerSecond: null, maxReplicationLagSeconds: 10, maxActiveSessions: 25, maxLockWaits: 5, resume: null, restart: false, json: false, workers: 1, cas: 'xmin', maxUnreadable: 0.2, join: null, finalize: false, sample: null, report: null, vacuum: false, metricsPort: null,
     });
   });
 
@@ -26,8 +26,12 @@ describe('the command line', () => {
     [['--execute', '--to', 'plain', '--i-understand-tokens-will-be-plaintext'], { to: 'plain' }],
     [['--chunk-size', '10000', '--max-rows-per-second=1', '--duty', '.5'], { chunkSize: 10_000, maxRowsPerSecond: 1, duty: 0.5 }],
     [['--duty', '1.0'], { duty: 1 }],
+    [['--max-wal-mb-per-second', '20', '--max-replication-lag', '0', '--max-active-sessions', '3', '--max-lock-waits', '1'], { maxWalMbPerSecond: 20, maxReplicationLagSeconds: 0, maxActiveSessions: 3, maxLockWaits: 1 }],
     [['--execute', '--resume', '2026-01-01-abc'], { resume: '2026-01-01-abc' }],
     [['--execute', '--restart'], { restart: true }],
+    [['--execute', '--join', 'r1', '--workers', '4', '--cas', 'digest', '--max-unreadable', '1'], { join: 'r1', workers: 4, cas: 'digest', maxUnreadable: 1 }],
+    [['--finalize'], { mode: 'verify', finalize: true }],
+    [['--execute', '--finalize'], { mode: 'execute', finalize: true }],
     [['--table', 'old."x', '--id-column', 'Id', '--columns', 'accessToken, refreshToken'], { table: 'old."x', idColumn: 'Id', columns: ['accessToken', 'refreshToken'] }],
     [['--'], { mode: 'dry-run' }],
   ])('%j is understood', (args, options) => {
@@ -36,7 +40,7 @@ describe('the command line', () => {
 
   test('help is for whoever asks, and names every flag', () => {
     expect(parseOptions(['--help', '--execute'])).toBeNull();
-    for (const flag of ['--dry-run', '--execute', '--verify', '--to', '--chunk-size', '--max-rows-per-second', '--duty', '--resume', '--restart', '--table', '--id-column', '--columns', '--json']) expect(USAGE).toContain(flag);
+    for (const flag of ['--dry-run', '--execute', '--verify', '--to', '--chunk-size', '--max-rows-per-second', '--duty', '--max-wal-mb-per-second', '--max-replication-lag', '--max-active-sessions', '--max-lock-waits', '--resume', '--restart', '--join', '--workers', '--cas', '--max-unreadable', '--finalize', '--sample', '--report', '--vacuum', '--metrics-port', '--table', '--id-column', '--columns', '--json']) expect(USAGE).toContain(flag);
   });
 
   test.each([
@@ -44,8 +48,18 @@ describe('the command line', () => {
     ['--dry-run --execute --verify', '--dry-run and --execute and --verify exclude each other'],
     ['--execute --verify', '--execute and --verify exclude each other'],
     ['--execute --resume x --restart', '--resume and --restart exclude each other'],
-    ['--resume x', '--resume and --restart belong to --execute'],
-    ['--verify --restart', '--resume and --restart belong to --execute'],
+    ['--resume x', '--resume belongs to --execute'],
+    ['--verify --restart', '--restart belongs to --execute'],
+    ['--join x', '--join belongs to --execute'],
+    ['--execute --join x --resume x', '--resume and --join exclude each other'],
+    ['--dry-run --finalize', '--dry-run and --finalize exclude each other'],
+    ['--verify --finalize --to plain', '--verify needs a key: it cannot be used with --to plain'],
+    ['--finalize --to plain', '--verify needs a key: it cannot be used with --to plain'],
+    ['--execute --cas row', '--cas must be xmin or digest'],
+    ['--workers 0', '--workers must be a whole number from 1 to 16'],
+    ['--sample 5', '--sample belongs to --verify'],
+    ['--verify --sample 5 --finalize', '--sample belongs to --verify'],
+    ['--verify --vacuum', '--vacuum belongs to --execute'],
     ['--json --json', '--json is given twice'],
     ['--duty 1 --duty=0.5', '--duty is given twice'],
     ['--to plain --execute', '--to plain writes tokens in the clear: add --i-understand-tokens-will-be-plaintext'],
@@ -57,7 +71,7 @@ describe('the command line', () => {
 
   test.each([
     ['--no-such', 'unknown flag --no-such'], ['--exec', 'unknown flag --exec'], ['--no-json', 'unknown flag --no-json'], ['-x', 'unknown flag -x'], ['--Json', 'unknown flag --Json'],
-    ['--workers 2', 'unknown flag --workers'], ['--finalize', 'unknown flag --finalize'], ['--batch-size=5', 'unknown flag --batch-size'], ['--__proto__ 1', 'unknown flag --__proto__'],
+    ['--worker 2', 'unknown flag --worker'], ['--finalise', 'unknown flag --finalise'], ['--batch-size=5', 'unknown flag --batch-size'], ['--__proto__ 1', 'unknown flag --__proto__'],
     ['now', 'unexpected word now'], ['--execute please', 'unexpected word please'], ['-- --execute', 'unexpected word --execute'],
     ['--json=true', '--json takes no value'], ['--execute=false', '--execute takes no value'],
     ['--to', '--to needs a value'], ['--chunk-size --json', '--chunk-size needs a value'], ['--resume', '--resume needs a value'],

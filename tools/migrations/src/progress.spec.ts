@@ -3,9 +3,9 @@ import type { JobResult } from './encryptTokens.js';
 import { createProgress, jsonLine, summary } from './progress.js';
 
 const result = (changes: Partial<JobResult> = {}): JobResult => ({
-  run: 'r1', mode: 'execute', target: 'k1', sweeps: 2, exitCode: 0, bytes: { before: 10, after: 20 },
+  run: 'r1', mode: 'execute', target: 'k1', sweeps: 2, exitCode: 0, bytes: { before: 10, after: 20, written: 15 }, looked: null, health: { before: { bytes: 1e6, liveRows: 10, deadRows: 0 }, after: { bytes: 2e6, liveRows: 10, deadRows: 9 } },
   byColumn: { access_token: { plain: 1_234, 'v2 k1': 2, empty: 5 }, id_token: { empty: 1 } },
-  counters: { scanned: 12_345, changed: 7, lostRace: 1, alreadyCurrent: 3, quarantined: 0, remaining: { plain: 4, plan: 5, otherKid: 6 }, durationMs: 1_500.4 }, ...changes,
+  counters: { scanned: 12_345, changed: 7, lostRace: 1, alreadyCurrent: 3, quarantined: 0, values: 15, late: 0, lateBefore: 0, remaining: { plain: 4, plan: 5, otherKid: 6 }, durationMs: 1_500.4 }, ...changes,
 });
 
 describe('what the job says', () => {

@@ -1,4 +1,5 @@
 import type { JobResult, Watcher } from './encryptTokens.js';
+import { vacuumAdvice } from './vacuum.js';
 
 interface Screen { write(text: string): unknown; isTTY?: boolean | undefined; columns?: number | undefined }
 
@@ -7,6 +8,8 @@ const BAR_EVERY_MS = 100;
 const BAR_WIDTH = 20;
 /** Times as long as a dry run, which reads and seals as well: the writes, and the sweep that looks at everything again. */
 const EXECUTE_TAKES = 2.5;
+/** WAL for each byte that is written anew, and for each row: TOAST, indexes, and the first touch of each page after a checkpoint. */
+const WAL_OF = { byte: 1.6, row: 1_000 } as const;
 
 /** Progress on stderr: a bar on a terminal, else a line every few seconds. */
 export function createProgress(screen: Screen, now: () => number = Date.now): Watcher & { end(): void } {
@@ -72,10 +75,12 @@ export function summary(result: JobResult, options: { table: string; flags: stri
     ...(result.run === null ? [] : [['run', `${result.run}, ${result.sweeps} sweep${result.sweeps === 1 ? '' : 's'}`] as [string, string]]),
     ['rows', number(counters.scanned)],
     ...(mode === 'execute' ? [['rows changed', number(counters.changed)], ['lost races', `${number(counters.lostRace)}${counters.lostRace > 0 ? ' (met again in the next sweep)' : ''}`]] as [string, string][] : []),
+    ...(counters.late > 0 ? [['written meanwhile', `${number(counters.late)} rows, by a program that does not write ${under}`] as [string, string]] : []),
     [`already ${under}`, number(counters.alreadyCurrent)],
     [mode === 'dry-run' ? 'would be rewritten' : 'not yet rewritten', `${number(rest)} (plaintext ${number(remaining.plain)}, older format ${number(remaining.plan)}, other key ${number(remaining.otherKid)})`],
-    ['do not open', number(counters.quarantined)],
-    ...(mode === 'dry-run' ? [['bytes', `${number(result.bytes.before)} now, ${number(result.bytes.after)} afterwards`], ['estimate', `about ${duration((counters.durationMs / 1000) * EXECUTE_TAKES)} to execute at this pace`]] as [string, string][] : []),
+    [mode === 'dry-run' ? 'would be quarantined' : 'do not open', unreadable(result)],
+    ...(mode === 'execute' ? [['table', sizes(result)] as [string, string]] : []),
+    ...(mode === 'dry-run' ? [['bytes', `${number(result.bytes.before)} now, ${number(result.bytes.after)} afterwards`], ['WAL', `about ${megabytes(walEstimate(result))}`], ['table', sizes(result)], ['estimate', `about ${duration((counters.durationMs / 1000) * EXECUTE_TAKES)} to execute at this pace`]] as [string, string][] : []),
     ['time', `${(counters.durationMs / 1000).toFixed(1)} s`],
   ];
   const width = Math.max(...lines.map(([label]) => label.length));
@@ -85,8 +90,24 @@ export function summary(result: JobResult, options: { table: string; flags: stri
     TITLES[mode](result),
     ...lines.map(([label, value]) => `  ${label.padEnd(width)}  ${value}`),
     ...(columns.length > 0 ? ['values by column', ...columns] : []),
+    ...(result.looked?.firstUnreadable ?? []).map(({ column, rowId, reason }) => `  ${column} of row ${rowId}: ${reason}`),
+    ...(mode === 'execute' ? [vacuumAdvice(options.table, result.health.before, result.health.after)].filter((advice) => advice !== null) : []),
     ...next(result, options.flags),
   ].join('\n');
+}
+
+/** Bytes of WAL that execution would write, about. */
+export function walEstimate({ bytes, looked }: Pick<JobResult, 'bytes' | 'looked'>): number {
+  return WAL_OF.byte * bytes.written + WAL_OF.row * (looked?.rowsToWrite ?? 0);
+}
+
+function unreadable({ counters, looked }: JobResult): string {
+  const reasons = Object.entries(looked?.reasons ?? {}).map(([reason, count]) => `${reason} ${number(count)}`);
+  return `${number(counters.quarantined)}${reasons.length > 0 ? ` (${reasons.join(', ')})` : ''}`;
+}
+
+function sizes({ mode, health: { before, after } }: JobResult): string {
+  return mode === 'execute' ? `${megabytes(before.bytes)} before, ${megabytes(after.bytes)} after, with ${number(after.deadRows)} old versions of rows for vacuum` : `${megabytes(before.bytes)} now, up to twice that while it runs`;
 }
 
 const LABELS: Readonly<Record<string, string>> = { plain: 'plaintext', plan: 'older format', malformed: 'malformed' };
@@ -103,11 +124,13 @@ function next({ mode, exitCode, run, counters, target }: JobResult, flags: strin
   if (exitCode === 130) return run === null ? [] : [`Continue with: ${job} --execute --resume ${run}`];
   if (mode === 'dry-run') return [`To do it: ${job} --execute${target === 'plain' ? ' --i-understand-tokens-will-be-plaintext' : ''}`];
   if (mode === 'execute' && counters.quarantined > 0) return ['Values that do not open stay as they are; the table token_encryption_quarantine lists where they are and why.'];
+  if (mode === 'execute' && exitCode === 3 && counters.late > 0) return ['A program that writes tokens in another form is still at work: replace the older gateways first, then run it again.'];
   if (mode === 'execute' && exitCode === 3) return ['Some rows were being written by others each time. Run it again; a smaller --chunk-size helps.'];
   if (mode === 'execute' && target !== 'plain') return [`To check it: ${job} --verify`];
   if (mode === 'verify' && exitCode === 3) return [`To encrypt what is left: ${job} --execute`];
   return [];
 }
 
+const megabytes = (bytes: number): string => (bytes < 1e6 ? `${number(bytes / 1e3)} kB` : bytes < 1e10 ? `${number(bytes / 1e6)} MB` : `${number(bytes / 1e9)} GB`);
 const number = (value: number): string => Math.round(value).toString().replace(/\B(?=(\d{3})+$)/g, ',');
 const duration = (seconds: number): string => (seconds < 90 ? `${Math.round(seconds)} s` : seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`);

@@ -2,15 +2,15 @@ import { type AnyElysia, Elysia } from 'elysia';
 import { json } from '../answers.js';
 import type { Gateway } from '../gateway.js';
 
-/** Liveness: the process answers. Readiness: it can serve; the cache is a convenience and never makes it unready. */
-export function healthRoutes({ health }: Pick<Gateway, 'health'>): AnyElysia {
+/** Liveness: the process answers. Readiness: it can serve, and will for a while; the cache is a convenience and never makes it unready. */
+export function healthRoutes({ health, life }: Pick<Gateway, 'health' | 'life'>): AnyElysia {
   return new Elysia()
     .get('/health/live', () => json({ status: 'ok' }))
     .get('/health/ready', async () => {
       const reasons = await health();
-      const ready = reasons.database === null && reasons.provider === null;
+      const ready = reasons.database === null && reasons.provider === null && !life.stopping;
       const dependencies = Object.fromEntries(Object.entries(reasons).map(([name, reason]) => [name, reason === null ? { status: 'ok' } : { status: 'down', reason }]));
-      return new Response(JSON.stringify({ status: ready ? 'ready' : 'not ready', dependencies }), {
+      return new Response(JSON.stringify({ status: ready ? 'ready' : life.stopping ? 'stopping' : 'not ready', dependencies }), {
         status: ready ? 200 : 503,
         headers: { 'Content-Type': 'application/json', 'Cache-Control': 'no-store', ...(ready ? {} : { 'Retry-After': '2' }) },
       });

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { endSessions, isAuthError, newSessionCookie, type TokenSet } from '@session-gateway/keycloak-auth';
+import { afterEnding, type EndedSession, isAuthError, newSessionCookie, requireNotLoggedOut, revokeAtProvider, type TokenSet } from '@session-gateway/keycloak-auth';
 import { type AnyElysia, Elysia } from 'elysia';
 import { empty, html, single } from '../answers.js';
 import { Problem } from '../errors.js';
@@ -16,7 +16,7 @@ const MAX_LOGINS_UNDER_WAY = 8;
 
 /** Login: the authorization request and its response. */
 export function loginRoutes(gateway: Gateway): AnyElysia {
-  const { config, client, cookies, encryption, metrics, log } = gateway;
+  const { config, client, cookies, encryption, metrics } = gateway;
   const redirectUri = new URL('/auth/callback', config.publicUrl).href;
   const { origin } = config.publicUrl;
 
@@ -57,12 +57,11 @@ export function loginRoutes(gateway: Gateway): AnyElysia {
         metrics.logins.inc({ outcome: 'no_login_state' });
         throw new Problem('callback_rejected');
       }
-      const tokens = await redeem(gateway, new URL(redirectUri + search), login);
       const previous = cookies.session(cookieHeader);
-      const cookie = await begin(gateway, tokens, request);
-      if (previous !== null) await replace(gateway, previous);
+      const began = performance.now();
+      const tokens = await redeem(gateway, new URL(redirectUri + search), login);
+      const cookie = await begin(gateway, tokens, request, { previous, began });
       metrics.logins.inc({ outcome: 'logged_in' });
-      log.info({ event: 'login', sub: tokens.identity.subject }, 'logged in');
       const set: [string, string][] = [['Set-Cookie', cookies.setSession(cookie)], ['Set-Cookie', cookies.setLogin(name, '', 0)]];
       // With SameSite=Strict a redirect that the provider's site began would arrive without the new cookie; a page's own navigation brings it.
       return config.sessionCookieSameSite === 'strict'
@@ -80,33 +79,44 @@ async function redeem(gateway: Gateway, callbackUrl: URL, { state, oidcNonce, co
   }
 }
 
-/** Writes session and tokens in one transaction; the cookie's value exists here and in the answer only. */
-async function begin(gateway: Gateway, tokens: TokenSet, request: Request): Promise<string> {
-  const { db, store, vault, client, config } = gateway;
+/**
+ * Writes session and tokens, and ends what they replace, in one transaction; the cookie's value exists here and in the
+ * answer only. A login in a browser that still has a session ends that one here: the provider's session goes on, and the
+ * new one hangs on it.
+ */
+async function begin(gateway: Gateway, tokens: TokenSet, request: Request, { previous, began }: { previous: string | null; began: number }): Promise<string> {
+  const { db, store, vault, events, config } = gateway;
   const cookie = newSessionCookie();
   const userAgent = request.headers.get('user-agent')?.slice(0, 512) ?? null;
+  const ipAddress = remoteAddress(request);
   const absolute = Date.now() + config.sessionAbsoluteTimeoutMs;
   const { identity, refreshExpiresAt } = tokens;
-  try {
-    await db.transaction(async (sql) => {
-      const id = await store.create(sql, {
-        cookie, ...identity, userAgent,
+  const { subject, sid } = identity;
+  const write = async (): Promise<{ id: string; ended: EndedSession[] }> => {
+    const replaced = previous === null ? null : await store.find(previous);
+    return db.transaction(async (sql) => {
+      await requireNotLoggedOut(sql, { subject, sid, sinceMs: performance.now() - began });
+      const created = await store.create(sql, {
+        cookie, ...identity, roles: identity.roles ?? [], userAgent, ipAddress,
         expiresAt: new Date(Math.min(absolute, refreshExpiresAt?.getTime() ?? Infinity)),
-        ipAddress: remoteAddress(request),
         fingerprint: userAgent === null ? null : createHash('sha256').update(userAgent).digest('hex').slice(0, 16),
       });
-      await vault.store(sql, id, tokens);
+      await vault.store(sql, created, tokens);
+      await events.write(sql, { event: 'login', sessionId: created, subject, sid, actor: 'user', ipAddress });
+      const over: EndedSession[] = replaced ? await vault.end({ id: replaced.session.id }, 'replaced', { sql, ipAddress }) : [];
+      if (config.sessionMaxPerUser > 0) {
+        over.push(...await vault.endOldest(sql, { newestId: created, most: config.sessionMaxPerUser, idleTimeoutMs: config.sessionIdleTimeoutMs }));
+      }
+      return { id: created, ended: over };
     });
-  } catch (error) {
+  };
+  const { id, ended } = await write().catch((error: unknown) => {
     // Nobody will ever hold these tokens: do not leave the grant behind.
-    if (tokens.refreshToken) client.revoke(tokens.refreshToken).catch(() => undefined);
+    if (tokens.refreshToken) gateway.client.revoke(tokens.refreshToken).catch(() => undefined);
     throw error;
-  }
+  });
+  events.tell({ event: 'login', sessionId: id, subject, sid, actor: 'user', ipAddress });
+  await afterEnding(gateway, ended);
+  void revokeAtProvider(gateway, ended.filter(({ reason }) => reason === 'session_limit'), { exceptSid: sid });
   return cookie;
-}
-
-/** A login in a browser that still has a session ends that one here; the provider's session goes on, the new one hangs on it. */
-async function replace(gateway: Gateway, cookie: string): Promise<void> {
-  const found = await gateway.store.find(cookie);
-  if (found) await endSessions(gateway, { id: found.session.id }, 'replaced');
 }

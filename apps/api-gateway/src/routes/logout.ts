@@ -1,15 +1,18 @@
-import { backchannelLogout, endSessions, revokeAtProvider, validateLogoutToken } from '@session-gateway/keycloak-auth';
+import { backchannelLogout, endSessions, isAuthError, type LogoutRequest, revokeAtProvider, validateLogoutToken } from '@session-gateway/keycloak-auth';
 import { type AnyElysia, Elysia } from 'elysia';
 import { empty, headersOf, json, readForm, single } from '../answers.js';
+import { CLEAR_SITE_DATA } from '../browserHeaders.js';
 import { Problem } from '../errors.js';
 import type { Gateway } from '../gateway.js';
-import { requireSameOrigin } from '../sameOrigin.js';
+import { remoteAddress } from '../remoteAddress.js';
+import { comesFromElsewhere, requireSameOrigin } from '../sameOrigin.js';
 
 const MAX_LOGOUT_TOKEN_FORM_BYTES = 32_768;
 
 /** Logout: by the person (RP-initiated), by the provider (back-channel, front-channel). */
 export function logoutRoutes(gateway: Gateway): AnyElysia {
-  const { config, client, cookies, store, metrics, log } = gateway;
+  const { config, client, cookies, store } = gateway;
+  const noteRefused = refusals(gateway);
   const postLogoutRedirectUri = new URL('/', config.publicUrl).href;
 
   return new Elysia()
@@ -18,35 +21,52 @@ export function logoutRoutes(gateway: Gateway): AnyElysia {
       if (cookie !== null) requireSameOrigin('POST', headersOf(request), config.publicUrl.origin);
       const found = cookie === null ? null : await store.find(cookie);
       // The session is over here before the provider is so much as mentioned.
-      const [ended] = found ? await endSessions(gateway, { id: found.session.id }, 'logout') : [];
-      if (ended) {
-        metrics.sessionsEnded.inc({ reason: 'logout' });
-        log.info({ event: 'logout', session: ended.id, sub: found?.session.subject }, 'logged out');
-      }
+      const [ended] = found ? await endSessions(gateway, { id: found.session.id }, 'logout', { ipAddress: remoteAddress(request) }) : [];
       const logoutUrl = client.endSessionUrl(postLogoutRedirectUri, ended?.idToken ?? null).href;
-      const clear: [string, string] = ['Set-Cookie', cookies.clearSession()];
+      // Another site's form brings no cookie, and must not take away what it could not bring.
+      const clear: [string, string][] = cookie === null && comesFromElsewhere(headersOf(request), config.publicUrl.origin)
+        ? [] : [['Set-Cookie', cookies.clearSession()], CLEAR_SITE_DATA];
       return /\bapplication\/json\b/.test(request.headers.get('accept') ?? '')
-        ? json({ logout_url: logoutUrl }, Object.fromEntries([clear]))
-        : empty(303, [['Location', logoutUrl], clear]);
+        ? json({ logout_url: logoutUrl }, Object.fromEntries(clear))
+        : empty(303, [['Location', logoutUrl], ...clear]);
     })
     .post('/auth/backchannel-logout', async ({ request }) => {
       const [token, ...more] = (await readForm(request, MAX_LOGOUT_TOKEN_FORM_BYTES))?.getAll('logout_token') ?? [];
       if (token === undefined || more.length > 0) throw new Problem('logout_token_invalid');
       const { issuer, clientId } = client;
-      const logout = await validateLogoutToken(token, { issuer, clientId, jwks: () => client.jwks(), typ: config.logoutTokenTyp });
-      const ended = await backchannelLogout({ ...gateway, issuer }, logout, config.backchannelLogoutScope);
-      metrics.sessionsEnded.inc({ reason: 'backchannel_logout' }, ended.length);
-      log.info({ event: 'backchannel_logout', ended: ended.length }, 'the provider ended sessions');
-      // Sessions that the provider's own logout did not name would live on there.
-      if (config.backchannelLogoutScope === 'sub') void revokeAtProvider(client, ended);
+      let logout: LogoutRequest | undefined;
+      try {
+        logout = await validateLogoutToken(token, { issuer, clientId, jwks: () => client.jwks(), typ: config.logoutTokenTyp });
+        const ended = await backchannelLogout({ ...gateway, issuer }, logout, config.backchannelLogoutScope);
+        // Sessions that the provider's own logout did not name would live on there.
+        if (config.backchannelLogoutScope === 'sub') void revokeAtProvider(gateway, ended, { exceptSid: logout.sid });
+      } catch (error) {
+        if (isAuthError(error, 'logout_token_invalid')) await noteRefused(error.reason ?? 'invalid', remoteAddress(request), logout);
+        throw error;
+      }
       return empty(200);
     }, { parse: 'none' })
     .get('/auth/frontchannel-logout', async ({ request }) => {
       const query = new URL(request.url).searchParams;
       const [issuer, sid] = [single(query, 'iss'), single(query, 'sid')];
       if (issuer !== client.issuer || !sid) throw new Problem('request_invalid');
-      const ended = await endSessions(gateway, { sid }, 'frontchannel_logout');
-      metrics.sessionsEnded.inc({ reason: 'frontchannel_logout' }, ended.length);
+      await endSessions(gateway, { sid }, 'frontchannel_logout', { ipAddress: remoteAddress(request) });
       return empty(200, [['Content-Security-Policy', `default-src 'none'; frame-ancestors ${new URL(client.issuer).origin}`]]);
     });
+}
+
+/** Anybody can send a token that nobody signed; the log has those, the table does not. */
+const NOT_FROM_THE_PROVIDER = /^ERR_JWS|^ERR_JOSE|^ERR_JWKS/;
+const REFUSAL_PAUSE_MS = 60_000;
+
+/** Notes refused logout tokens. A row for each reason in a minute is enough to look into: a flood must not fill the table. */
+function refusals({ events }: Gateway): (reason: string, ipAddress: string | null, logout: LogoutRequest | undefined) => Promise<void> {
+  const noted = new Map<string, number>();
+  return async (reason, ipAddress, logout) => {
+    const event = { event: 'logout_token_refused', reason, actor: 'provider', subject: logout?.subject ?? null, sid: logout?.sid ?? null, ipAddress } as const;
+    if (NOT_FROM_THE_PROVIDER.test(reason)) return events.tell({ ...event, actor: 'unknown' });
+    if (performance.now() < (noted.get(reason) ?? 0)) return events.tell(event);
+    noted.set(reason, performance.now() + REFUSAL_PAUSE_MS);
+    await events.note(event);
+  };
 }

@@ -3,7 +3,7 @@ import { headersOf, json, sessionBody } from '../answers.js';
 import { requireSession } from '../authenticate.js';
 import type { Gateway } from '../gateway.js';
 
-/** Who is logged in, for pages and for reverse proxies; and renewing the access token on demand. */
+/** Who is logged in, for pages, and renewing the access token on demand. */
 export function sessionRoutes(gateway: Gateway): AnyElysia {
   const { store, refresher } = gateway;
   const extends_ = (request: Request): boolean => new URL(request.url).searchParams.get('extend') !== 'false';
@@ -19,12 +19,5 @@ export function sessionRoutes(gateway: Gateway): AnyElysia {
       const force = new URL(request.url).searchParams.get('force') === 'true';
       const fresh = force || refresher.freshness(session) !== 'fresh' ? await refresher.refresh(session) : session;
       return json(sessionBody(gateway, fresh, await store.profile(fresh)));
-    })
-    .get('/auth/verify', async ({ request }) => {
-      const session = await requireSession(gateway, 'GET', headersOf(request), { extend: extends_(request) });
-      return new Response(null, {
-        status: 200,
-        headers: { 'Cache-Control': 'no-store', 'X-Auth-Subject': session.subject, 'X-Auth-Session': session.id, 'X-Auth-Roles': session.roles.join(',') },
-      });
     });
 }

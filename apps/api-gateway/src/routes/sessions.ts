@@ -1,28 +1,38 @@
-import { endSessions, type EndReason, hasRole, revokeAtProvider, type SessionSelection } from '@session-gateway/keycloak-auth';
+import { endSessions, type EndReason, hasRole, type Origin, revokeAtProvider, type SessionSelection } from '@session-gateway/keycloak-auth';
 import { type AnyElysia, Elysia } from 'elysia';
 import { empty, headersOf, json, listedBody, single } from '../answers.js';
 import { authenticate, requireSession } from '../authenticate.js';
 import { Problem } from '../errors.js';
 import type { Gateway } from '../gateway.js';
+import { remoteAddress } from '../remoteAddress.js';
 
-const MY_SESSIONS_LIMIT = 200;
+export const MY_SESSIONS_LIMIT = 200;
 const ADMIN_ROLE = 'realm:session-admin';
+
+/**
+ * Ends sessions here, then their grants at the provider without waiting; the returned function says how many it ended.
+ * `exceptSid` is the provider's session that somebody goes on with.
+ */
+export function endAndRevoke(gateway: Gateway): (selection: SessionSelection, reason: EndReason, origin: Origin & { exceptSid?: string | null }) => Promise<number> {
+  return async (selection, reason, { exceptSid, ...origin }) => {
+    const ended = await endSessions(gateway, selection, reason, origin);
+    // There is no browser of theirs here to send to the provider: the grants are revoked from server to server.
+    void revokeAtProvider(gateway, ended, { exceptSid: exceptSid ?? null });
+    return ended.length;
+  };
+}
 
 /** A person's own sessions, and everyone's for an administrator. */
 export function sessionsRoutes(gateway: Gateway): AnyElysia {
-  const { store, client, metrics } = gateway;
+  const { store, client } = gateway;
 
-  const end = async (selection: SessionSelection, reason: EndReason): Promise<number> => {
-    const ended = await endSessions(gateway, selection, reason);
-    metrics.sessionsEnded.inc({ reason }, ended.length);
-    // There is no browser of theirs here to send to the provider: the grants are revoked from server to server.
-    void revokeAtProvider(client, ended);
-    return ended.length;
-  };
-  const requireAdmin = async (request: Request): Promise<void> => {
+  const end = endAndRevoke(gateway);
+  /** Who acts, for the audit trail. */
+  const requireAdmin = async (request: Request): Promise<Origin> => {
     const caller = await authenticate(gateway, request.method, headersOf(request), { accepts: 'any' });
     const roles = caller.kind === 'session' ? caller.session.roles : caller.identity.roles;
     if (!hasRole(roles, ADMIN_ROLE, client.clientId)) throw new Problem('forbidden');
+    return { actor: `admin:${caller.kind === 'session' ? caller.session.subject : caller.identity.subject}`, ipAddress: remoteAddress(request) };
   };
 
   return new Elysia()
@@ -32,13 +42,13 @@ export function sessionsRoutes(gateway: Gateway): AnyElysia {
       return json({ sessions: sessions.map((listed) => listedBody(listed, session.id)) });
     })
     .delete('/auth/sessions', async ({ request }) => {
-      const { subject, id } = await requireSession(gateway, 'DELETE', headersOf(request));
-      await end({ subject, exceptId: id }, 'ended_by_user');
+      const { subject, id, sid } = await requireSession(gateway, 'DELETE', headersOf(request));
+      await end({ subject, exceptId: id }, 'ended_by_user', { ipAddress: remoteAddress(request), exceptSid: sid });
       return empty(204);
     })
     .delete('/auth/sessions/:id', async ({ request, params }) => {
-      const { subject } = await requireSession(gateway, 'DELETE', headersOf(request));
-      if ((await end({ id: params.id, subject }, 'ended_by_user')) === 0) throw new Problem('not_found');
+      const { subject, id, sid } = await requireSession(gateway, 'DELETE', headersOf(request));
+      if ((await end({ id: params.id, subject }, 'ended_by_user', { ipAddress: remoteAddress(request), exceptSid: params.id === id ? null : sid })) === 0) throw new Problem('not_found');
       return empty(204);
     })
     .get('/admin/sessions', async ({ request }) => {
@@ -50,15 +60,15 @@ export function sessionsRoutes(gateway: Gateway): AnyElysia {
       return json({ sessions: sessions.map((listed) => listedBody(listed, null)), next_cursor: sessions.length === Number(limit) ? (sessions.at(-1)?.id ?? null) : null });
     })
     .delete('/admin/sessions', async ({ request }) => {
-      await requireAdmin(request);
+      const admin = await requireAdmin(request);
       const subject = single(new URL(request.url).searchParams, 'sub');
       if (!subject) throw new Problem('request_invalid');
-      await end({ subject }, 'ended_by_admin');
+      await end({ subject }, 'ended_by_admin', admin);
       return empty(204);
     })
     .delete('/admin/sessions/:id', async ({ request, params }) => {
-      await requireAdmin(request);
-      if ((await end({ id: params.id }, 'ended_by_admin')) === 0) throw new Problem('not_found');
+      const admin = await requireAdmin(request);
+      if ((await end({ id: params.id }, 'ended_by_admin', admin)) === 0) throw new Problem('not_found');
       return empty(204);
     });
 }

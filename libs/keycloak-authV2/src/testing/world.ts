@@ -1,6 +1,7 @@
 import { createMemoryCache, type Database, findPrismaDir, migrate, openDatabase } from '@session-gateway/database';
 import { type ProviderStub, type ProviderStubOptions, startPostgres, startProviderStub, type TestPostgres } from '@session-gateway/testkit';
 import { KeycloakClient, type TokenSet } from '../client/KeycloakClient.js';
+import { type SessionEvent, SessionEvents } from '../services/audit/sessionEvents.js';
 import { createKeyring } from '../services/encryption/keyring.js';
 import { TokenEncryption } from '../services/encryption/TokenEncryption.js';
 import { newSessionCookie } from '../services/session/cookieHash.js';
@@ -18,7 +19,9 @@ export interface Node {
   vault: TokenVault;
   client: KeycloakClient;
   manager: RefreshTokenManager;
+  events: SessionEvents;
   outcomes: string[];
+  told: SessionEvent[];
 }
 
 /** PostgreSQL, a provider stub, and as many processes' worth of this library as a test wants. */
@@ -50,10 +53,12 @@ export async function createWorld(options: ProviderStubOptions = {}): Promise<Wo
       const vault = wrapVault(new TokenVault({ db, encryption }));
       const client = new KeycloakClient({ issuer: provider.issuer, clientId: provider.clientId, clientSecret: provider.clientSecret });
       const outcomes: string[] = [];
+      const told: SessionEvent[] = [];
+      const events = new SessionEvents({ db, onEvent: (event) => told.push(event) });
       const manager = new RefreshTokenManager({
-        vault, store, client, refreshAheadMs: 30_000, absoluteTimeoutMs: 10 * HOUR_MS, idleTimeoutMs: HOUR_MS, onOutcome: (outcome) => outcomes.push(outcome), ...clock, ...overrides,
+        vault, store, client, events, refreshAheadMs: 30_000, absoluteTimeoutMs: 10 * HOUR_MS, idleTimeoutMs: HOUR_MS, onOutcome: (outcome) => outcomes.push(outcome), ...clock, ...overrides,
       });
-      return { db, store, vault, client, manager, outcomes };
+      return { db, store, vault, client, manager, events, outcomes, told };
     },
     async login(node, username = 'demo') {
       const granted = await provider.grant(username);
@@ -64,7 +69,7 @@ export async function createWorld(options: ProviderStubOptions = {}): Promise<Wo
       };
       const cookie = newSessionCookie();
       const id = await node.db.transaction(async (sql) => {
-        const created = await node.store.create(sql, { cookie, ...tokens.identity, expiresAt: new Date(Date.now() + HOUR_MS), ipAddress: '127.0.0.1', userAgent: 'spec', fingerprint: null });
+        const created = await node.store.create(sql, { cookie, ...tokens.identity, roles: tokens.identity.roles ?? [], expiresAt: new Date(Date.now() + HOUR_MS), ipAddress: '127.0.0.1', userAgent: 'spec', fingerprint: null });
         await node.vault.store(sql, created, tokens);
         return created;
       });

@@ -8,7 +8,7 @@ import type { TestPostgres } from '@session-gateway/testkit';
 
 export const ROOT = fileURLToPath(new URL('../../../..', import.meta.url));
 export const PROGRAM = fileURLToPath(new URL('../../../../dist/tools/migrations/main.js', import.meta.url));
-export const KEY_TEXT = 'a key text of this suite, long enough';
+export const KEY_TEXT = 'a key text of the job, long enough to be one';
 export const COLUMNS = ['access_token', 'refresh_token', 'id_token'] as const;
 export type Column = (typeof COLUMNS)[number];
 

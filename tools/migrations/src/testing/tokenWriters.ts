@@ -15,6 +15,8 @@ export interface Writers {
   /** Each write that was acknowledged and is gone, found in flight. */
   readonly lost: string[];
   writes(): number;
+  /** From now on no plaintext is written: the last older gateway is gone. */
+  sealOnly(): void;
   /** Ends them after their current write, and reports what went wrong with them. */
   stop(): Promise<void>;
 }
@@ -24,12 +26,12 @@ export interface Writers {
  * before each write it looks, with the row locked, whether that is what is stored.
  */
 export function startWriters(db: Database, rows: readonly SeedRow[], next: () => number, options: { count?: number; /** Of a hundred writes, how many store plaintext. */ plainShare?: number } = {}): Writers {
-  const { count = 4, plainShare = 33 } = options;
+  const { count = 4 } = options;
   const acknowledged = acknowledgedOf(rows);
   const encryption = new TokenEncryption({ keyring });
   const touched = new Set<string>();
   const lost: string[] = [];
-  const state = { stop: false, writes: 0 };
+  const state = { stop: false, writes: 0, plainShare: options.plainShare ?? 33 };
   let generation = 0;
 
   async function renew(sql: Sql, id: string, tokens: Record<Column, string | null>): Promise<Record<Column, string | null>> {
@@ -41,7 +43,7 @@ export function startWriters(db: Database, rows: readonly SeedRow[], next: () =>
     }
     const number = (generation += 1);
     const fresh = Object.fromEntries(COLUMNS.map((column) => [column, tokenOf(`${id}/${column}/${number}`)])) as Record<Column, string>;
-    const stored = COLUMNS.map((column) => (number % 100 >= plainShare ? encryption.seal(fresh[column], { table: 'user_sessions', column, rowId: id }) : fresh[column]));
+    const stored = COLUMNS.map((column) => (number % 100 >= state.plainShare ? encryption.seal(fresh[column], { table: 'user_sessions', column, rowId: id }) : fresh[column]));
     await sql.query('UPDATE user_sessions SET access_token = $2, refresh_token = $3, id_token = $4, version = version + 1, updated_at = now() WHERE id = $1', [id, ...stored]);
     return fresh;
   }
@@ -83,6 +85,9 @@ export function startWriters(db: Database, rows: readonly SeedRow[], next: () =>
   running.catch(() => undefined);
   return {
     acknowledged, touched, lost, writes: () => state.writes,
+    sealOnly() {
+      state.plainShare = 0;
+    },
     async stop() {
       state.stop = true;
       await running;

@@ -9,6 +9,8 @@ export interface Keyring {
   /** Keys that open values and seal none. */
   readonly decryptOnly: ReadonlySet<string>;
   key(kid: string): XaesKey | undefined;
+  /** 32 hex digits that name a key without telling it, so that two keys under one id can be told apart. */
+  fingerprint(kid: string): string | undefined;
   /** The key of the plan's format, when `SESSION_TOKEN_ENCRYPTION_KEY` is known: AES-256-GCM, read only. */
   readonly planKey: KeyObject | undefined;
 }
@@ -26,20 +28,53 @@ export function createKeyring(source: { keyText?: string | undefined; keyringJso
   if (keyText !== undefined && keyText.length < MIN_KEY_TEXT_LENGTH) {
     throw invalid(`the key text is shorter than ${MIN_KEY_TEXT_LENGTH} characters`);
   }
-  const planBytes = keyText === undefined ? undefined : scryptSync(keyText, 'session-tokens-salt', 32);
+  const planBytes = keyText === undefined ? undefined : planBytesOf(keyText);
   const planKey = planBytes && createSecretKey(planBytes);
   if (keyringJson !== undefined) return keyringOf(parseKeyring(keyringJson), planKey);
   if (!planBytes) throw invalid('there is neither a keyring nor a key text');
-  const k1 = Buffer.from(hkdfSync('sha256', planBytes, Buffer.alloc(0), 'session-token/v2/k1', 32));
-  return keyringOf({ primary: 'k1', keys: new Map([['k1', k1]]), decryptOnly: new Set() }, planKey);
+  return keyringOf({ primary: 'k1', keys: new Map([['k1', k1Of(planBytes)]]), decryptOnly: new Set() }, planKey);
 }
 
 interface ParsedKeyring { primary: string; keys: Map<string, Buffer>; decryptOnly: Set<string> }
 
 function keyringOf({ primary, keys, decryptOnly }: ParsedKeyring, planKey: KeyObject | undefined): Keyring {
   const prepared = new Map([...keys].map(([kid, bytes]) => [kid, prepareXaesKey(createSecretKey(bytes))]));
-  return { primary, kids: [...prepared.keys()], decryptOnly, key: (kid) => prepared.get(kid), planKey };
+  const fingerprints = new Map([...keys].map(([kid, bytes]) => [kid, Buffer.from(hkdfSync('sha256', bytes, Buffer.alloc(0), 'session-token/fingerprint', 16)).toString('hex')]));
+  return { primary, kids: [...prepared.keys()], decryptOnly, key: (kid) => prepared.get(kid), fingerprint: (kid) => fingerprints.get(kid), planKey };
 }
+
+/** A keyring that can be replaced while it is in use: each seal and each open sees one keyring or the other, whole. */
+export interface ReloadableKeyring extends Keyring {
+  replace(next: Keyring): void;
+}
+
+export function reloadable(initial: Keyring): ReloadableKeyring {
+  let now = initial;
+  return {
+    get primary() { return now.primary; },
+    get kids() { return now.kids; },
+    get decryptOnly() { return now.decryptOnly; },
+    get planKey() { return now.planKey; },
+    key: (kid) => now.key(kid),
+    fingerprint: (kid) => now.fingerprint(kid),
+    replace(next) { now = next; },
+  };
+}
+
+/** The 32 bytes of `k1`, the key that a key text alone makes. */
+export function keyOfText(keyText: string): Buffer {
+  return k1Of(planBytesOf(keyText));
+}
+
+/** What scrypt made of the last key text: the keyring is read twice at a start and again at each reload, in the midst of requests. */
+let lastPlan: { readonly keyText: string; readonly bytes: Buffer } | undefined;
+
+function planBytesOf(keyText: string): Buffer {
+  if (lastPlan?.keyText !== keyText) lastPlan = { keyText, bytes: scryptSync(keyText, 'session-tokens-salt', 32) };
+  return lastPlan.bytes;
+}
+
+const k1Of = (planBytes: Buffer): Buffer => Buffer.from(hkdfSync('sha256', planBytes, Buffer.alloc(0), 'session-token/v2/k1', 32));
 
 function parseKeyring(json: string): ParsedKeyring {
   let parsed: unknown;
@@ -63,7 +98,7 @@ function parseKeyring(json: string): ParsedKeyring {
     const { kid, key, status = 'active' } = entry as { kid: string; key?: unknown; status?: unknown };
     if (keys.has(kid)) throw invalid(`the kid ${kid} stands there twice`);
     const bytes = typeof key === 'string' ? Buffer.from(key, 'base64url') : Buffer.alloc(0);
-    if (bytes.length !== 32 || bytes.toString('base64url') !== (key as string).replace(/=+$/, '')) {
+    if (bytes.length !== 32 || bytes.toString('base64url') !== (key as string).replace(/=$/, '')) {
       throw invalid(`the key of ${kid} is not 32 bytes in base64url`);
     }
     if (seen.has(bytes.toString('hex'))) throw invalid(`the key of ${kid} stands there twice, under another kid too`);

@@ -1,6 +1,7 @@
 import { type JWTPayload, type JWTVerifyGetKey, jwtVerify } from 'jose';
+import { SIGNATURE_ALGORITHMS } from '../../client/KeycloakClient.js';
 import { AuthError } from '../../errors.js';
-import { jwtFault } from '../token/JWTValidator.js';
+import { COMPACT_JWT, jwtFault, mediaTypeOf } from '../token/JWTValidator.js';
 
 /** What a logout token asks for: the end of one session of the provider, or of all of a subject's. */
 export interface LogoutRequest {
@@ -14,7 +15,6 @@ const LOGOUT_EVENT = 'http://schemas.openid.net/event/backchannel-logout';
 const CLOCK_TOLERANCE_SECONDS = 15;
 /** A logout token is for now: an older one is refused even if it is still valid. */
 const MAX_AGE_SECONDS = 600;
-const ALGORITHMS = ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256', 'ES384', 'ES512', 'EdDSA', 'Ed25519'];
 
 /**
  * Validates a logout token: OpenID Connect Back-Channel Logout 1.0 §2.6, with `iat`, `exp` and `jti` required. Whether
@@ -25,13 +25,14 @@ export async function validateLogoutToken(
   token: string,
   options: { issuer: string; clientId: string; jwks: () => Promise<JWTVerifyGetKey>; typ: 'required' | 'if-present'; now?: () => number },
 ): Promise<LogoutRequest> {
+  if (!COMPACT_JWT.test(token)) throw refused('malformed');
   const jwks = await options.jwks();
-  let verified: { payload: JWTPayload; protectedHeader: { typ?: string } };
+  let verified: { payload: JWTPayload; protectedHeader: { typ?: unknown } };
   try {
     verified = await jwtVerify(token, jwks, {
       issuer: options.issuer,
       audience: options.clientId,
-      algorithms: ALGORITHMS,
+      algorithms: SIGNATURE_ALGORITHMS,
       clockTolerance: CLOCK_TOLERANCE_SECONDS,
       maxTokenAge: MAX_AGE_SECONDS,
       requiredClaims: ['iat', 'exp', 'jti', 'events'],
@@ -41,7 +42,7 @@ export async function validateLogoutToken(
     throw jwtFault(error, 'logout_token_invalid');
   }
   const { payload, protectedHeader } = verified;
-  const typ = protectedHeader.typ?.toLowerCase().replace(/^application\//, '');
+  const typ = mediaTypeOf(protectedHeader.typ);
   if (typ === undefined ? options.typ === 'required' : typ !== 'logout+jwt') throw refused('typ');
   if ('nonce' in payload) throw refused('nonce');
   const events: unknown = payload['events'];
@@ -50,7 +51,10 @@ export async function validateLogoutToken(
   const { sub, sid, jti, exp } = payload as JWTPayload & { sid?: unknown };
   if ((sub !== undefined && !isText(sub)) || (sid !== undefined && !isText(sid)) || (sub === undefined && sid === undefined)) throw refused('sub_or_sid');
   if (!isText(jti)) throw refused('jti');
-  return { subject: sub ?? null, sid: isText(sid) ? sid : null, jti, expiresAt: new Date((exp ?? 0) * 1000) };
+  const expiresAt = new Date((exp ?? 0) * 1000);
+  // A number may be beyond all dates.
+  if (Number.isNaN(expiresAt.getTime())) throw refused('exp');
+  return { subject: sub ?? null, sid: isText(sid) ? sid : null, jti, expiresAt };
 }
 
 const isText = (value: unknown): value is string => typeof value === 'string' && value.length > 0 && value.length <= 255;

@@ -34,8 +34,59 @@ describe('the session store', () => {
     const stores = [1, 2].map(() => new SessionStore({ db: node.db, cache, idleTimeoutMs: HOUR_MS }));
     const { session, cookie } = await world.login(node);
     for (const store of stores) expect((await store.find(cookie))?.state).toBe('live');
-    await endSessions({ vault: node.vault, store: stores[0]! }, { id: session.id }, 'logout');
+    await endSessions({ ...node, store: stores[0]! }, { id: session.id }, 'logout');
     for (const store of stores) expect(await store.find(cookie)).toBeNull();
+  });
+
+  test('answers from its own copy without asking anybody, until any process ends or renews the session', async () => {
+    const cache = createMemoryCache();
+    const stores = [1, 2].map(() => new SessionStore({ db: node.db, cache, idleTimeoutMs: HOUR_MS }));
+    const { session, cookie } = await world.login(node);
+    for (const store of stores) expect([store.recall(cookie), (await store.find(cookie))?.session, store.recall(cookie)]).toEqual([null, session, session]);
+    await node.db.sql.query('UPDATE user_sessions SET version = version + 1 WHERE id = $1', [session.id]);
+    await stores[0]!.reload(session.id);
+    expect([stores[0]!.recall(cookie)?.version, stores[1]!.recall(cookie)]).toEqual([session.version + 1, null]);
+    expect((await stores[1]!.find(cookie))?.session.version).toBe(session.version + 1);
+    await endSessions({ ...node, store: stores[0]! }, { id: session.id }, 'logout');
+    expect(stores.map((store) => store.recall(cookie))).toEqual([null, null]);
+  });
+
+  test('believes no copy, its own or the shared one, from before a gap in the news, and none during it', async () => {
+    let since: number | null = 0;
+    const cache = { ...createMemoryCache(), heardSince: () => since };
+    const store = new SessionStore({ db: node.db, cache, idleTimeoutMs: HOUR_MS });
+    const { session, cookie } = await world.login(node);
+    expect((await store.find(cookie))?.state).toBe('live');
+    // Ended by a process whose news got lost.
+    await node.vault.end({ id: session.id }, 'logout');
+    expect((await store.find(cookie))?.state).toBe('live');
+    since = null;
+    expect([store.recall(cookie), await store.find(cookie)]).toEqual([null, null]);
+    const other = await world.login(node);
+    const second = new SessionStore({ db: node.db, cache: { ...cache, bury: async () => undefined }, idleTimeoutMs: HOUR_MS });
+    expect((await second.find(other.cookie))?.state).toBe('live');
+    await node.vault.end({ id: other.session.id }, 'logout');
+    since = Date.now() + 1;
+    expect([second.recall(other.cookie), await second.find(other.cookie)]).toEqual([null, null]);
+  });
+
+  test('notes the use of many sessions in two statements, and leaves those that were noted just now', async () => {
+    let now = Date.now();
+    const statements: string[] = [];
+    const db = { ...node.db, sql: { query: async (text: string, values?: readonly unknown[]) => (statements.push(text), node.db.sql.query(text, values)) } } as Node['db'];
+    const store = new SessionStore({ db, cache: createMemoryCache(), idleTimeoutMs: HOUR_MS, now: () => now });
+    const logins = await Promise.all(Array.from({ length: 20 }, () => world.login(node)));
+    now += HOUR_MS / 10;
+    const sessions = await Promise.all(logins.map(async ({ cookie }) => (await store.find(cookie))!.session));
+    statements.length = 0;
+    for (let i = 0; i < 50; i++) for (const session of sessions) store.touch(session);
+    await store.settled();
+    expect(statements.length).toBe(2);
+    for (const { cookie } of logins) expect(store.recall(cookie)?.lastAccessedAt.getTime()).toBe(now);
+    now += 20_000;
+    for (const session of sessions) store.touch(session);
+    await store.settled();
+    for (const { cookie } of logins) expect(store.recall(cookie)?.lastAccessedAt.getTime()).toBe(now - 20_000);
   });
 
   test('believes a copy for 60 seconds at most', async () => {
@@ -78,7 +129,7 @@ describe('the session store', () => {
     now += HOUR_MS / 2;
     store.touch(session);
     await until(async () => (await store.reload(session.id))!.lastAccessedAt.getTime() === now, { what: 'the use being noted' });
-    await endSessions({ vault: node.vault, store }, { id: session.id }, 'logout');
+    await endSessions({ ...node, store }, { id: session.id }, 'logout');
     await store.touchNow(session);
     expect(await store.find(cookie)).toBeNull();
   });

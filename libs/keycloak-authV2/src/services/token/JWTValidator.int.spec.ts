@@ -37,6 +37,7 @@ describe('a bearer token', () => {
 
   test.each<[string, () => Promise<string>]>([
     ['is expired', () => provider.bearer({ exp: Math.floor(now / 1000) - 60 })],
+    ['is bound to a key, which it does not show', () => provider.bearer({ cnf: { jkt: 'x' } })],
     ['is not valid yet', () => provider.bearer({ nbf: Math.floor(now / 1000) + 600 })],
     ['is of another issuer', () => provider.bearer({ iss: 'https://elsewhere.example' })],
     ['is for another client', () => provider.bearer({ aud: 'other', azp: 'other' })],
@@ -57,6 +58,10 @@ describe('a bearer token', () => {
       return `${head}.${payload ?? ''}.${createHmac('sha256', 'public').update(`${head}.${payload ?? ''}`).digest('base64url')}`;
     }],
     ['is no token', async () => 'garbage'],
+    ['is spelled otherwise', async () => `${await provider.bearer()}=`],
+    ['has a subject that is no text', () => provider.bearer({ sub: 7 })],
+    ['has a type that is no text', () => provider.bearer({}, { typ: ['JWT'] as unknown as string })],
+    ['has a type that cannot be made a text', () => provider.bearer({}, { typ: { toString: 1 } as unknown as string })],
     ['is longer than any token', async () => 'a.'.repeat(20_000)],
   ])('that %s is refused', async (_, make) => {
     await expect(validator().validate(await make())).rejects.toMatchObject({ code: 'bearer_invalid' });
@@ -86,9 +91,15 @@ describe('a logout token', () => {
   test.each<[string, Record<string, unknown>]>([
     ['a nonce', { nonce: 'n' }], ['no events', { events: undefined }], ['another event', { events: { other: {} } }], ['an event that is no object', { events: { 'http://schemas.openid.net/event/backchannel-logout': true } }],
     ['neither sub nor sid', { sub: undefined, sid: undefined }], ['no jti', { jti: undefined }], ['no iat', { iat: undefined }], ['no exp', { exp: undefined }], ['another audience', { aud: 'other' }],
-    ['another issuer', { iss: 'https://elsewhere.example' }], ['a past expiry', { exp: 1 }], ['a sub that is a number', { sub: 7, sid: undefined }],
+    ['another issuer', { iss: 'https://elsewhere.example' }], ['a past expiry', { exp: 1 }], ['a sub that is a number', { sub: 7, sid: undefined }], ['an expiry beyond all dates', { exp: 1e300 }],
   ])('with %s is refused', async (_, claims) => {
     await expect(validate(await provider.logoutToken({ sub: 's', sid: 'x', ...claims }))).rejects.toMatchObject({ code: 'logout_token_invalid' });
+  });
+
+  test('with a type that is no text, or in another spelling, is refused', async () => {
+    for (const token of [await provider.logoutToken({ sub: 's' }, { typ: 7 as unknown as string }), `${await provider.logoutToken({ sub: 's' })}=`]) {
+      await expect(validate(token, 'if-present')).rejects.toMatchObject({ code: 'logout_token_invalid' });
+    }
   });
 
   test('that is an ID Token or an access token is refused', async () => {

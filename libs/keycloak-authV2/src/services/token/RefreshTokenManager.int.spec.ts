@@ -38,7 +38,7 @@ describe('refreshing a session', () => {
     const careless = (vault: TokenVault): TokenVault => {
       vault.claimRefresh = async (id, _seen) => {
         const [found] = await nodes[0]!.db.sql.query<{ refresh_token: string }>('SELECT refresh_token FROM user_sessions WHERE id = $1', [id]);
-        return found?.refresh_token ? { kind: 'claimed', refreshToken: world.encryption.open(found.refresh_token, { table: 'user_sessions', column: 'refresh_token', rowId: id }) } : { kind: 'ended' };
+        return found?.refresh_token ? { kind: 'claimed', refreshToken: world.encryption.open(found.refresh_token, { table: 'user_sessions', column: 'refresh_token', rowId: id }), takenOver: false } : { kind: 'ended' };
       };
       return vault;
     };
@@ -88,7 +88,10 @@ describe('refreshing a session', () => {
     ['an overload', { status: 429, headers: { 'retry-after': '7' } }, 'provider_unavailable'],
     ['a proxy\'s page', { status: 200, body: '<html>', headers: { 'content-type': 'text/html' } }, 'provider_unavailable'],
     ['garbage', { garbage: true }, 'provider_unavailable'],
-    ['a closed connection', { drop: true }, 'provider_unavailable'],
+    ['invalid_grant with another status than 400', { status: 403, body: { error: 'invalid_grant' } }, 'provider_unavailable'],
+    ['an error that nobody knows', { status: 400, body: { error: 'cloudy' } }, 'provider_unavailable'],
+    ['tokens of wrong types', { status: 200, body: { access_token: 7, token_type: 'Bearer' } }, 'provider_unavailable'],
+    ['an empty body', { status: 200, body: '' }, 'provider_unavailable'],
     ['half an answer', { status: 503, truncate: true }, 'provider_unavailable'],
     ['invalid_grant with a server error\'s status', { status: 503, body: { error: 'invalid_grant' } }, 'provider_unavailable'],
     ['temporarily_unavailable', { status: 400, body: { error: 'temporarily_unavailable' } }, 'provider_unavailable'],
@@ -97,10 +100,56 @@ describe('refreshing a session', () => {
   ])('answered with %s keeps the session and succeeds the next time', async (_, answer, code) => {
     const { session } = await world.login(nodes[0]!);
     world.provider.answerNext(answer);
-    await expect(nodes[0]!.manager.refresh(session)).rejects.toMatchObject({ code });
+    // A process of its own: what the provider asks to wait holds for whoever heard it.
+    await expect(world.node().manager.refresh(session)).rejects.toMatchObject({ code });
     expect(await row(session.id)).toMatchObject({ is_active: true, refresh_lease_owner: null, version: session.version });
     expect((await nodes[1]!.manager.refresh(session)).version).toBe(session.version + 1);
   });
+
+  test.each([
+    ['before anything was done is asked for once more, and nobody notices', { drop: true }, { counts: { refresh: 2, invalidGrants: 0 }, alive: true }],
+    ['after the token was spent is asked for once more, which ends the session that was lost anyway', { dropAfterSending: true }, { counts: { refresh: 2, invalidGrants: 1 }, alive: false }],
+    ['in the middle is asked for once more', { truncate: true }, { counts: { refresh: 2, invalidGrants: 1 }, alive: false }],
+  ])('whose answer is lost %s', async (_, fault, { counts, alive }) => {
+    const { session } = await world.login(nodes[0]!);
+    world.provider.answerNext(fault);
+    const outcome = await nodes[0]!.manager.refresh(session).then(() => 'refreshed', (error: { code: string }) => error.code);
+    expect(outcome).toBe(alive ? 'refreshed' : 'reauthentication_required');
+    expect(world.provider.counts).toMatchObject(counts);
+    expect((await row(session.id)).is_active).toBe(alive);
+  });
+
+  test('that meets a provider which asks for patience leaves it alone for as long, and uses what others have renewed meanwhile', async () => {
+    const patient = world.node();
+    const [one, two] = [await world.login(patient), await world.login(patient)];
+    world.provider.answerNext({ status: 503, headers: { 'retry-after': '60' } });
+    await expect(patient.manager.refresh(one.session)).rejects.toMatchObject({ code: 'provider_unavailable', retryAfterSeconds: 60 });
+    await expect(patient.manager.refresh(two.session)).rejects.toMatchObject({ code: 'provider_unavailable', reason: 'circuit_open' });
+    expect(world.provider.counts.refresh).toBe(1);
+    const renewed = await nodes[1]!.manager.refresh(two.session);
+    expect((await patient.manager.refresh(two.session)).version).toBe(renewed.version);
+  });
+
+  test('that fails behind a request\'s back is not tried anew with every request', async () => {
+    const node = world.node();
+    const { session } = await world.login(node);
+    const due = { ...session, tokenExpiresAt: new Date(Date.now() + 5_000) };
+    world.provider.answerNext({ status: 500 });
+    for (let i = 0; i < 20; i++) {
+      expect(await node.manager.usable(due)).toBe(due);
+      await node.manager.settled();
+    }
+    expect(world.provider.counts.refresh).toBe(1);
+  });
+
+  test('that another holds for too long answers within 20 s, and goes on all the same', async () => {
+    const { session } = await world.login(nodes[0]!);
+    // A provider that takes its time over every call keeps a lease alive; here nobody ever gives it back.
+    await nodes[0]!.db.sql.query(`UPDATE user_sessions SET refresh_lease_owner = 'x', refresh_lease_until = now() + interval '1 hour' WHERE id = $1`, [session.id]);
+    const began = performance.now();
+    await expect(nodes[1]!.manager.refresh(session)).rejects.toMatchObject({ code: 'provider_unavailable', reason: 'lease_wait' });
+    expect(performance.now() - began).toBeGreaterThan(13_000);
+  }, 60_000);
 
   test('whose answer is about another person ends the session', async () => {
     world.provider.setUser('mallory', { sub: 'mallory-1' });
@@ -109,6 +158,7 @@ describe('refreshing a session', () => {
     await expect(nodes[0]!.manager.refresh(session)).rejects.toMatchObject({ code: 'reauthentication_required' });
     expect(await row(session.id)).toMatchObject({ is_active: false, end_reason: 'subject_changed', access_token: null });
     expect(nodes[0]!.outcomes).toContain('subject_changed');
+    expect(world.provider.counts.revocations).toBe(1);
   });
 
   test('that is overtaken by a logout stays ended, and what the provider sent is revoked', async () => {
@@ -123,6 +173,18 @@ describe('refreshing a session', () => {
     expect(world.provider.counts.revocations).toBe(1);
     expect(world.provider.isSessionAlive(session.sid!)).toBe(false);
     for (const node of nodes) expect(await node.store.find(cookie)).toBeNull();
+  });
+
+  test('that is overtaken by the end of the session\'s time writes nothing, and what the provider sent is revoked', async () => {
+    const { session } = await world.login(nodes[0]!);
+    world.provider.answerNext({ delayMs: 300 });
+    const refreshing = nodes[0]!.manager.refresh(session);
+    refreshing.catch(() => undefined);
+    await until(() => world.provider.counts.refresh === 1, { what: 'the refresh under way' });
+    await nodes[1]!.db.sql.query('UPDATE user_sessions SET expires_at = now() WHERE id = $1', [session.id]);
+    await expect(refreshing).rejects.toMatchObject({ code: 'reauthentication_required' });
+    expect((await row(session.id)).version).toBe(session.version);
+    expect(world.provider.isSessionAlive(session.sid!)).toBe(false);
   });
 
   test('whose new tokens meet a PostgreSQL that is away writes them once it is back', async () => {

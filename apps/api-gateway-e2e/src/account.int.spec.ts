@@ -1,0 +1,164 @@
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from '@jest/globals';
+import { type Browser, describeWith, HttpBrowser, openBrowser, until } from '@session-gateway/testkit';
+import { contrasts } from './contrast.js';
+import { type Stack, startStack } from './stack.js';
+
+const PHONE = 'Mozilla/5.0 (iPhone; CPU iPhone OS 18_6 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.6 Mobile/15E148 Safari/604.1';
+
+type Context = Awaited<ReturnType<Browser['newContext']>>;
+type Page = Awaited<ReturnType<Context['newPage']>>;
+
+describeWith(['chromium'], 'the account page', () => {
+  let browser: Browser;
+  let stack: Stack;
+  beforeAll(async () => {
+    [browser, stack] = await Promise.all([openBrowser(), startStack({ redis: false, provider: { refreshExpiresInSeconds: 36_000 } })]);
+  });
+  afterAll(async () => {
+    await browser.close();
+    await stack.dispose();
+  });
+
+  /** A page that is logged in, and what the browser found wrong with it. */
+  async function loggedIn(options: Parameters<Browser['newContext']>[0] = {}, path = '/account', user = 'demo'): Promise<{ page: Page; faults: string[] }> {
+    const context = await browser.newContext(options);
+    stack.provider!.chooseUser(user);
+    const page = await context.newPage();
+    const faults: string[] = [];
+    page.on('pageerror', (error) => faults.push(error.message));
+    page.on('console', (message) => message.type() === 'error' && faults.push(message.text()));
+    await page.goto(`${stack.url}/auth/login?return_to=${encodeURIComponent(path)}`);
+    await page.waitForURL(stack.url + path);
+    return { page, faults };
+  }
+  async function elsewhere(user = 'demo'): Promise<HttpBrowser> {
+    stack.provider!.chooseUser(user);
+    const phone = new HttpBrowser({ headers: { 'user-agent': PHONE } });
+    await phone.loginThroughKeycloak(stack.url, 'demo', 'demo');
+    return phone;
+  }
+  const isLive = async (other: HttpBrowser): Promise<boolean> => (await other.get(`${stack.url}/auth/session?extend=false`)).status === 200;
+
+  test.each([true, false])('shows a person\'s sessions and ends them, with scripts: %s', async (javaScriptEnabled) => {
+    const [one, two, three] = [await elsewhere(), await elsewhere(), await elsewhere()];
+    const { page, faults } = await loggedIn({ javaScriptEnabled });
+    await page.getByText('demo@example.com').waitFor();
+    const items = page.getByRole('listitem');
+    expect(await items.first().innerText()).toMatch(/Chrome on Linux\s+This session[\s\S]*127\.0\.0\.1 · last used .* · since /);
+    const count = await items.count();
+    // The newest of the others stands first.
+    await page.getByRole('button', { name: 'End the session Safari on iPhone, 127.0.0.1' }).first().click();
+    await page.getByRole('status').getByText('The session has ended.').waitFor();
+    expect(await items.count()).toBe(count - 1);
+    expect([await isLive(one), await isLive(two), await isLive(three)]).toEqual([true, true, false]);
+
+    await page.getByRole('button', { name: 'End all other sessions' }).click();
+    await page.getByRole('status').getByText('All other sessions have ended.').waitFor();
+    expect(await items.count()).toBe(1);
+    expect([await isLive(one), await isLive(two)]).toEqual([false, false]);
+    expect(await page.getByRole('button', { name: 'End all other sessions' }).count()).toBe(0);
+    expect(faults).toEqual([]);
+    await Promise.all([one, two, three].map((other) => other.close()));
+  });
+
+  test('takes a person without a session to the login and back, and tells a program so', async () => {
+    const { page } = await loggedIn({}, '/');
+    await page.goto(`${stack.url}/account`);
+    expect(await page.getByRole('heading', { level: 1 }).innerText()).toBe('Your account');
+    const program = await new HttpBrowser().get(`${stack.url}/account`);
+    expect([program.status, program.json<{ code: string }>().code]).toEqual([401, 'session_not_found']);
+  });
+
+  test('ends no session of another person, and none for another site', async () => {
+    const alice = await elsewhere('alice');
+    const { session } = (await alice.get(`${stack.url}/auth/session`)).json<{ session: { id: string } }>();
+    const demo = await elsewhere();
+    const form = new URLSearchParams({ id: session.id });
+    expect((await demo.post(`${stack.url}/account/end`, form)).location?.search).toBe('?done=gone');
+    expect((await alice.post(`${stack.url}/account/end`, form, { headers: { origin: 'https://evil.example', 'sec-fetch-site': 'cross-site' } })).status).toBe(403);
+    expect((await alice.post(`${stack.url}/account/end`, new URLSearchParams({ id: 'x'.repeat(10_000) }))).status).toBe(413);
+    expect(await isLive(alice)).toBe(true);
+    await Promise.all([alice.close(), demo.close()]);
+  });
+
+  test('can be read in both schemes, on a phone, and used with the keyboard alone', async () => {
+    const other = await elsewhere('bob');
+    const { page, faults } = await loggedIn({ viewport: { width: 900, height: 720 } }, '/account', 'bob');
+    const shot = (name: string) => (process.env['SCREENSHOTS'] ? page.screenshot({ path: join(process.env['SCREENSHOTS'], `${name}.png`) }) : undefined);
+    for (const colorScheme of ['light', 'dark'] as const) {
+      await page.emulateMedia({ colorScheme });
+      const found = await contrasts(page);
+      expect(found.length).toBeGreaterThan(15);
+      expect(found.filter(({ ratio }) => ratio < 4.5)).toEqual([]);
+      await shot(`account-${colorScheme}`);
+    }
+    await page.setViewportSize({ width: 320, height: 640 });
+    expect(await page.evaluate<number>('document.documentElement.scrollWidth')).toBeLessThanOrEqual(320);
+    expect(await page.evaluate<number>('Math.min(...[...document.querySelectorAll(".button")].filter((it) => it.checkVisibility()).map((it) => it.getBoundingClientRect().height))')).toBeGreaterThanOrEqual(44);
+    await page.setViewportSize({ width: 390, height: 720 });
+    await shot('account-phone');
+
+    const reached: string[] = [];
+    for (let i = 0; i < 4; i++) {
+      await page.keyboard.press('Tab');
+      reached.push(await page.evaluate<string>('document.activeElement.getAttribute("aria-label") ?? document.activeElement.textContent'));
+      expect(await page.evaluate<string>('getComputedStyle(document.activeElement).outlineStyle')).toBe('solid');
+    }
+    expect(reached).toEqual(['Log out', 'End the session Safari on iPhone, 127.0.0.1', 'End all other sessions', 'Back to the start page']);
+    expect(faults).toEqual([]);
+    await other.close();
+  });
+
+  test('warns before an idle session ends, extends it on request, and shows its end without logging in anew', async () => {
+    const short = await startStack({ redis: false, env: { SESSION_IDLE_TIMEOUT: '12' } });
+    const context = await browser.newContext();
+    const page = await context.newPage();
+    await page.goto(`${short.url}/auth/login?return_to=/account`);
+    const warning = page.getByRole('alert');
+    await warning.getByText('Your session is about to end.').waitFor();
+    await page.getByRole('button', { name: 'Stay logged in' }).click();
+    const idle = async (): Promise<number> => Date.parse(JSON.parse(await page.evaluate<string>('fetch("/auth/session?extend=false").then((answer) => answer.text())')).session.idle_expires_at);
+    const extended = await idle();
+    expect(extended).toBeGreaterThan(Date.now() + 8_000);
+    // Asking does not extend.
+    await until(() => Date.now() > extended - 6_000, { what: 'half of the idle timeout', timeoutMs: 15_000 });
+    expect(await idle()).toBe(extended);
+    await page.getByRole('heading', { name: 'You are not logged in' }).waitFor({ timeout: 20_000 });
+    expect(page.url()).toBe(`${short.url}/`);
+    await context.close();
+    await short.dispose();
+  });
+
+  test('is in step with the other tabs after login and logout', async () => {
+    const { page, faults } = await loggedIn({}, '/');
+    const other = await page.context().newPage();
+    await other.goto(`${stack.url}/account`);
+    await page.getByRole('button', { name: 'Log out' }).click();
+    await page.getByRole('heading', { name: 'You are not logged in' }).waitFor();
+    await other.getByRole('heading', { name: 'You are not logged in' }).waitFor();
+    await page.getByRole('link', { name: 'Log in' }).click();
+    await page.getByRole('heading', { name: 'Hello, Demo User' }).waitFor();
+    await other.getByRole('heading', { name: 'Hello, Demo User' }).waitFor();
+    // Through the helper's own call, as a page of an application does it.
+    await other.evaluate('sessionGateway.logout()');
+    await page.getByRole('heading', { name: 'You are not logged in' }).waitFor();
+    expect(faults.filter((fault) => !fault.includes('401'))).toEqual([]);
+  });
+
+  test('keeps its policy: no other script or style runs in it, and the helper marks its own requests only', async () => {
+    const { page } = await loggedIn();
+    const broken = await page.evaluate<boolean>(`(() => {
+      document.body.append(Object.assign(document.createElement('script'), { textContent: 'window.ran = true' }), Object.assign(document.createElement('style'), { textContent: 'body { opacity: .5 }' }));
+      return 'ran' in window || getComputedStyle(document.body).opacity !== '1';
+    })()`);
+    expect(broken).toBe(false);
+    const sent: Record<string, string | undefined> = {};
+    page.on('request', (request) => (sent[`${request.method()} ${new URL(request.url()).host === new URL(stack.url).host ? 'own' : 'foreign'}`] = request.headers()['x-csrf']));
+    await page.evaluate('Promise.allSettled([fetch("/auth/session"), fetch("/auth/sessions/none", { method: "delete" }), fetch(new Request("/auth/refresh", { method: "POST" })), fetch("http://127.0.0.1:1/", { method: "POST" })])');
+    // What the policy forbids never becomes a request.
+    expect(sent).toEqual({ 'GET own': undefined, 'DELETE own': '1', 'POST own': '1' });
+    const script = await (await fetch(`${stack.url}/auth/client.js`)).text();
+    expect(Buffer.byteLength(script)).toBeLessThanOrEqual(2_048);
+  });
+});

@@ -1,0 +1,64 @@
+// For pages behind the session gateway: <script src="/auth/client.js" data-warn-seconds="120" defer></script>
+// A page that knows its session says so, data-session="<id, or nothing>", and is told of any other.
+(() => {
+  const { fetch } = window;
+  const { warnSeconds = 120, session } = document.currentScript?.dataset ?? {};
+  const tabs = new BroadcastChannel('session-gateway');
+  // The session's id; null: there is none; undefined: not known yet.
+  let known = session === '' ? null : session;
+  let warned = false;
+  let timer;
+  const tell = (what, detail) => dispatchEvent(new CustomEvent(`session-${what}`, { detail }));
+  const checkIn = (seconds) => {
+    clearTimeout(timer);
+    timer = setTimeout(check, Math.min(seconds * 1000 + 500, 1e9));
+  };
+
+  // Times are compared on the server's clock: the browser's may be wrong.
+  async function check(extend) {
+    const answer = await fetch(`/auth/session${extend === true ? '' : '?extend=false'}`).catch(() => ({}));
+    if (!answer.ok && answer.status !== 401) return checkIn(30);
+    const body = answer.ok ? await answer.json() : null;
+    const id = body?.session.id ?? null;
+    const before = known;
+    known = id;
+    if (before !== id || extend === true) tabs.postMessage(id);
+    if (before !== undefined && before !== id) tell(id ? 'started' : 'ended', body);
+    clearTimeout(timer);
+    if (!id) return body;
+    const at = (time) => (Date.parse(body.session[time]) - Date.parse(answer.headers.get('date'))) / 1000;
+    const secondsLeft = at('idle_expires_at');
+    const due = secondsLeft <= warnSeconds;
+    if (due) tell('expiring', { secondsLeft, extendable: at('expires_at') > secondsLeft });
+    else if (warned) tell('extended', body);
+    warned = due;
+    checkIn(due ? Math.min(secondsLeft, 10) : secondsLeft - warnSeconds);
+    return body;
+  }
+
+  tabs.onmessage = ({ data }) => (data !== known || warned) && check();
+  document.addEventListener('visibilitychange', () => document.hidden || check());
+
+  window.fetch = (input, init) => {
+    const from = input instanceof Request ? input : { url: input };
+    if (!/^(get|head|options)$/i.test(init?.method ?? from.method ?? 'GET') && new URL(from.url, document.baseURI).origin === location.origin) {
+      const headers = new Headers(init?.headers ?? from.headers);
+      headers.set('X-CSRF', '1');
+      init = { ...init, headers };
+    }
+    return fetch(input, init);
+  };
+
+  window.sessionGateway = {
+    check: () => check(),
+    stay: () => check(true),
+    login: (returnTo = location.pathname + location.search) => location.assign(`/auth/login?return_to=${encodeURIComponent(returnTo)}`),
+    async logout() {
+      const answer = await window.fetch('/auth/logout', { method: 'POST', headers: { Accept: 'application/json' } });
+      tabs.postMessage(null);
+      location.assign((await answer.json()).logout_url);
+    },
+  };
+  tabs.postMessage(known);
+  if (known !== null) check();
+})();

@@ -1,0 +1,36 @@
+// The gateway's own pages: local times, the warning before the end, and the same state in every tab.
+const today = new Date().toDateString();
+for (const time of document.querySelectorAll('time')) {
+  const at = new Date(time.dateTime);
+  time.textContent = at.toLocaleString(navigator.language, at.toDateString() === today ? { timeStyle: 'short' } : { dateStyle: 'medium', timeStyle: 'short' });
+}
+
+const warning = document.getElementById('warning');
+if (warning) {
+  const [text, stay] = [warning.querySelector('p'), warning.querySelector('button')];
+  let endsAt = 0;
+  let tick;
+  const show = () => {
+    const left = Math.max(0, Math.round((endsAt - Date.now()) / 1000));
+    warning.querySelector('[data-left]').textContent = `${Math.floor(left / 60)}:${String(left % 60).padStart(2, '0')}`;
+  };
+  addEventListener('session-expiring', ({ detail: { secondsLeft, extendable } }) => {
+    endsAt = Date.now() + secondsLeft * 1000;
+    show();
+    if (!warning.hidden) return;
+    warning.hidden = false;
+    stay.hidden = !extendable;
+    // A screen reader says the sentence once, not every second.
+    warning.querySelector('[role=alert]').textContent = extendable ? 'Your session is about to end.' : 'Your session is about to end and cannot be extended.';
+    tick = setInterval(show, 1000);
+    text.hidden = false;
+  });
+  addEventListener('session-extended', () => {
+    warning.hidden = true;
+    clearInterval(tick);
+  });
+  stay.addEventListener('click', () => window.sessionGateway.stay());
+}
+// Not this page again: it might lead to a login that the provider grants without asking, for somebody who has left.
+addEventListener('session-ended', () => location.assign('/'));
+addEventListener('session-started', () => location.reload());

@@ -1,0 +1,46 @@
+import type { ServerResponse } from 'node:http';
+import type { Config } from './config.js';
+import { STYLE_SOURCE } from './page.js';
+
+/** Two years, as browsers' preload lists ask for; subdomains are not ours to bind (RFC 6797 §6.1). */
+const STRICT_TRANSPORT_SECURITY = 'max-age=63072000';
+
+/** For everything that the gateway answers itself: nothing is kept, framed, guessed at or lent to other sites. */
+const OWN: readonly [string, string][] = [
+  ['Cache-Control', 'no-store'],
+  ['Content-Security-Policy', "default-src 'none'; frame-ancestors 'none'"],
+  ['Cross-Origin-Opener-Policy', 'same-origin'],
+  ['Cross-Origin-Resource-Policy', 'same-origin'],
+  // With "no-referrer" a form would be sent with `Origin: null`, which proves nothing.
+  ['Referrer-Policy', 'same-origin'],
+  ['X-Content-Type-Options', 'nosniff'],
+];
+
+/** Sets what a browser is told by default; an answer's own headers replace these. */
+export function protectBrowser(response: ServerResponse, { publicUrl }: Pick<Config, 'publicUrl'>, answeredHere: boolean): void {
+  if (publicUrl.protocol === 'https:') response.setHeader('Strict-Transport-Security', STRICT_TRANSPORT_SECURITY);
+  if (answeredHere) for (const [name, value] of OWN) response.setHeader(name, value);
+}
+
+/**
+ * What an upstream's `Cache-Control` becomes behind a login: `no-store` where it says nothing. The upstream saw a bearer token, which keeps shared caches
+ * away unless it says otherwise (RFC 9111 §3.5); a cache in front of the gateway sees a cookie, which does not.
+ */
+export function cachedBehindLogin(rawHeaders: readonly string[]): string[] {
+  const headers = [...rawHeaders];
+  const at = headers.findIndex((name, i) => i % 2 === 0 && name.toLowerCase() === 'cache-control');
+  if (at === -1) headers.push('Cache-Control', 'no-store');
+  else if (!/\b(no-store|private|public|s-maxage)\b/i.test(headers[at + 1] ?? '')) headers[at + 1] = `${headers[at + 1] ?? ''}, private`;
+  return headers;
+}
+
+/** Of the gateway's own pages: their one style by its hash, scripts and requests to this origin, no frames. */
+export function pagePolicy(formAction?: string): string {
+  return [
+    "default-src 'none'", `style-src ${STYLE_SOURCE}`, "script-src 'self'", "connect-src 'self'", 'img-src data:', "base-uri 'none'", "frame-ancestors 'none'",
+    `form-action 'self'${formAction ? ` ${formAction}` : ''}`,
+  ].join('; ');
+}
+
+/** What the pages kept in this browser goes with the session. Cookies are left: the directive would take those of sibling hosts too. */
+export const CLEAR_SITE_DATA: [string, string] = ['Clear-Site-Data', '"cache", "storage"'];

@@ -1,0 +1,21 @@
+import { describe, expect, test } from '@jest/globals';
+import { createLog, type LogFields } from './logging.js';
+import { inRequest } from './requestContext.js';
+
+describe('a line of the log', () => {
+  const written = (fields: object): Record<string, unknown> => {
+    const lines: string[] = [];
+    createLog('debug', { write: (line) => void lines.push(line) }).info(fields as LogFields, 'done');
+    return JSON.parse(lines[0] ?? '{}') as Record<string, unknown>;
+  };
+
+  test('holds what is on the list and nothing else, however it got there', () => {
+    expect(written({ event: 'login', sub: 's', access_token: 'secret', error: Object.assign(new Error('x'), { body: 'secret' }), problems: ['a', { nested: 'secret' }], kids: ['k1'], ms: 3 }))
+      .toEqual({ level: 30, time: expect.any(String), msg: 'done', event: 'login', sub: 's', problems: ['a', null], kids: ['k1'], ms: 3 });
+  });
+
+  test('names the request and the trace that it belongs to', () => {
+    inRequest({ request: 'r1', trace: 't1' }, () => expect(written({ event: 'x' })).toMatchObject({ request: 'r1', trace: 't1' }));
+    expect(written({ event: 'x' })).not.toHaveProperty('request');
+  });
+});

@@ -1,0 +1,40 @@
+import { type DestinationStream, pino } from 'pino';
+import { currentRequest } from './requestContext.js';
+
+/**
+ * All that may ever be logged beside a message: what is not on this list does not compile, and is dropped if it comes
+ * all the same. None of it holds a token, a cookie, a key, a code or an address with its query.
+ */
+const LOG_FIELDS = [
+  'event', 'code', 'reason', 'error', 'outcome', 'session', 'sub', 'ended', 'request', 'trace', 'method', 'route', 'status', 'ms', 'address', 'management', 'signal', 'applied', 'problems',
+  'actor', 'sid', 'state', 'primary', 'kids', 'plan', 'plain', 'policy', 'seconds',
+] as const;
+const ALLOWED: ReadonlySet<string> = new Set(LOG_FIELDS);
+const MAX_TEXT_LENGTH = 1_000;
+
+export type LogFields = { readonly [Field in (typeof LOG_FIELDS)[number]]?: unknown };
+
+/** One JSON object a line, with the request it belongs to. */
+export type Log = Readonly<Record<'debug' | 'info' | 'warn' | 'error', (fields: LogFields, message: string) => void>>;
+
+export function createLog(level: string, destination?: DestinationStream): Log {
+  const options = {
+    level,
+    base: null,
+    timestamp: pino.stdTimeFunctions.isoTime,
+    mixin: () => currentRequest() ?? {},
+    formatters: { log: allowed },
+  };
+  return destination === undefined ? pino(options) : pino(options, destination);
+}
+
+function allowed(fields: object): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(fields).flatMap(([name, value]) => (ALLOWED.has(name) ? [[name, plain(value)]] : [])));
+}
+
+/** Texts, numbers and lists of them; an object that a library made is never written out. */
+function plain(value: unknown): unknown {
+  if (typeof value === 'string') return value.slice(0, MAX_TEXT_LENGTH);
+  if (Array.isArray(value)) return value.map(plain);
+  return typeof value === 'number' || typeof value === 'boolean' || value === null ? value : undefined;
+}

@@ -1,0 +1,28 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { requireSession } from '../authenticate.js';
+import type { Gateway } from '../gateway.js';
+import { type HeaderReader, isSafeMethod } from '../sameOrigin.js';
+import { headerOf } from '../upstreamHeaders.js';
+
+export const VERIFY_PATH = '/auth/verify';
+
+/**
+ * Answers a reverse proxy that asks about a request in its hands (nginx `auth_request`, Traefik, Envoy): 200 and who it is
+ * from, or a problem. Asked about once for every request of an application, it is answered on Node's own objects, and
+ * with any method, since Envoy asks with that of the request. Whatever method is named, an unsafe one has to prove same origin.
+ * @throws Problem 401, 403 or 400; storage faults as they are
+ */
+export async function verify(gateway: Gateway, request: IncomingMessage, response: ServerResponse): Promise<void> {
+  const header: HeaderReader = (name) => headerOf(request, name);
+  const [asked = 'GET', named] = [request.method, request.headers['x-forwarded-method']];
+  const extend = !/[?&]extend=false(&|$)/.test(request.url ?? '');
+  const session = await requireSession(gateway, typeof named === 'string' && isSafeMethod(asked) ? named : asked, header, { extend });
+  response.writeHead(200, {
+    'Cache-Control': 'no-store', 'X-Auth-Subject': fieldValue(session.subject), 'X-Auth-Session': session.id, 'X-Auth-Roles': session.roles.map(fieldValue).join(','), 'Content-Length': '0',
+  }).end();
+}
+
+/** Printable ASCII as it is; what a header cannot carry, or a list would be cut at, percent-encoded. */
+function fieldValue(text: string): string {
+  return /^[ !-$&-+\--~]*$/.test(text) ? text : text.replace(/[^ !-$&-+\--~]/gu, encodeURIComponent);
+}

@@ -1,0 +1,63 @@
+import { randomUUID } from 'node:crypto';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Gateway } from './gateway.js';
+import type { Metrics } from './metrics.js';
+import { inRequest } from './requestContext.js';
+import type { Tracer } from './tracing.js';
+
+const REQUEST_ID = /^[A-Za-z0-9_-]{8,64}$/;
+
+/**
+ * Runs the work for a request under its id, which is the caller's where that is a sane one, and which the upstream and
+ * the answer get too. With a tracer the upstream is asked as part of this request's span; without one the caller's trace
+ * passes untouched. `route` is asked at the end: a name out of a closed set, never the path that was asked for.
+ */
+export function observe({ tracer, log }: Pick<Gateway, 'tracer' | 'log'>, request: IncomingMessage, response: ServerResponse, route: () => string, work: () => void): void {
+  const method = request.method ?? '';
+  const given = request.headers['x-request-id'];
+  const id = typeof given === 'string' && REQUEST_ID.test(given) ? given : randomUUID();
+  if (id !== given) setHeader(request, 'x-request-id', id);
+  response.setHeader('X-Request-Id', id);
+  const traceparent = request.headers['traceparent'];
+  const span = tracer?.begin(method, 'server', typeof traceparent === 'string' ? traceparent : null);
+  if (span) setHeader(request, 'traceparent', span.traceparent);
+  const began = performance.now();
+  response.once('close', () => {
+    const { statusCode: status } = response;
+    span?.end({ 'http.request.method': method, 'http.route': route(), 'http.response.status_code': status }, status >= 500);
+    inRequest({ request: id, ...(span ? { trace: span.traceId } : {}) }, () => log.debug({ event: 'request', method, route: route(), status, ms: Math.round(performance.now() - began) }, 'answered'));
+  });
+  inRequest({ request: id, ...(span ? { trace: span.traceId } : {}) }, work);
+}
+
+/** Replaces a header field in both of Node's views of it. */
+function setHeader(request: IncomingMessage, name: string, value: string): void {
+  if (request.headers[name] !== undefined) {
+    const kept = request.rawHeaders.flatMap((field, i) => (i % 2 === 0 && field.toLowerCase() !== name ? [field, request.rawHeaders[i + 1] ?? ''] : []));
+    request.rawHeaders.splice(0, Infinity, ...kept);
+  }
+  request.rawHeaders.push(name, value);
+  request.headers[name] = value;
+}
+
+/** The last segments of the provider's endpoints as a label may hold them. */
+const ENDPOINTS = new Set(['openid-configuration', 'certs', 'token', 'userinfo', 'revoke', 'logout', 'auth']);
+
+/** A `fetch` for the provider, timed by endpoint, and part of the trace of whoever asked. */
+export function observedFetch(metrics: Pick<Metrics, 'providerSeconds'>, tracer: Tracer | null, base: typeof fetch = fetch): typeof fetch {
+  return async (input, init) => {
+    const last = new URL(input instanceof Request ? input.url : input).pathname.split('/').at(-1) ?? '';
+    const endpoint = ENDPOINTS.has(last) ? last : 'other';
+    const span = tracer?.begin(`provider ${endpoint}`, 'client', null);
+    const end = metrics.providerSeconds.startTimer({ endpoint });
+    let outcome = 'failed';
+    try {
+      const answer = await base(input, span ? { ...init, headers: { ...Object.fromEntries(new Headers(init?.headers)), traceparent: span.traceparent } } : init);
+      outcome = `${Math.floor(answer.status / 100)}xx`;
+      return answer;
+    } finally {
+      end({ outcome });
+      span?.end({ 'session_gateway.endpoint': endpoint, 'session_gateway.outcome': outcome }, outcome === 'failed' || outcome === '5xx');
+    }
+  };
+}

@@ -1,0 +1,49 @@
+import { createServer } from 'node:http';
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { createTracer } from './tracing.js';
+
+describe('traces', () => {
+  const received: { url: string | undefined; body: { resourceSpans: { scopeSpans: { spans: Record<string, unknown>[] }[] }[] } }[] = [];
+  const server = createServer((request, response) => {
+    let text = '';
+    request.on('data', (piece) => (text += String(piece))).on('end', () => {
+      received.push({ url: request.url, body: JSON.parse(text) });
+      response.end('{}');
+    });
+  });
+  beforeAll(() => new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve)));
+  afterAll(() => void server.close());
+  const endpoint = (): string => `http://127.0.0.1:${(server.address() as { port: number }).port}/`;
+
+  test('go on where the caller\'s stand, begin anew where they make no sense, and end up at the collector', async () => {
+    const tracer = createTracer({ endpoint: endpoint(), serviceName: 'x', onError: (error) => { throw error; } });
+    const [traceId, parent] = ['0af7651916cd43dd8448eb211c80319c', 'b7ad6b7169203331'];
+    const continued = tracer.begin('GET', 'server', `00-${traceId}-${parent}-01`);
+    expect(continued.traceId).toBe(traceId);
+    expect(continued.traceparent).toMatch(new RegExp(`^00-${traceId}-[0-9a-f]{16}-01$`));
+    expect(continued.traceparent).not.toContain(parent);
+    const fresh = [null, 'nonsense', `00-${'0'.repeat(32)}-${parent}-01`, `ff-${traceId}-${parent}-01`, `00-${traceId}-${parent}-01-x`].map((given) => tracer.begin('POST', 'server', given));
+    expect(new Set([traceId, ...fresh.map((span) => span.traceId)]).size).toBe(6);
+    const unsampled = tracer.begin('GET', 'server', `00-${traceId}-${parent}-00`);
+    expect(unsampled.traceparent).toMatch(/-00$/);
+    continued.end({ 'http.response.status_code': 200 }, false);
+    unsampled.end({}, false);
+    fresh[0]?.end({}, true);
+    await tracer.stop();
+    expect(received).toHaveLength(1);
+    expect(received[0]?.url).toBe('/v1/traces');
+    const spans = received[0]?.body.resourceSpans[0]?.scopeSpans[0]?.spans;
+    expect(spans).toEqual([
+      expect.objectContaining({ traceId, parentSpanId: parent, name: 'GET', kind: 2, status: { code: 0 }, attributes: [{ key: 'http.response.status_code', value: { intValue: '200' } }] }),
+      expect.objectContaining({ name: 'POST', status: { code: 2 } }),
+    ]);
+  });
+
+  test('are dropped while the collector is away, in bounded memory', async () => {
+    const errors: Error[] = [];
+    const tracer = createTracer({ endpoint: 'http://127.0.0.1:1', serviceName: 'x', onError: (error) => errors.push(error) });
+    for (let i = 0; i < 10_000; i++) tracer.begin('GET', 'server', null).end({}, false);
+    await tracer.stop();
+    expect(errors).toHaveLength(1);
+  });
+});

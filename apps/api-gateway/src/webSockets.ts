@@ -1,0 +1,166 @@
+import { type ClientRequest, type IncomingMessage, request as httpRequest, ServerResponse } from 'node:http';
+import { request as httpsRequest } from 'node:https';
+import type { Duplex } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import type { Caller } from './authenticate.js';
+import { Problem } from './errors.js';
+import type { Gateway } from './gateway.js';
+import type { GatewayRoute } from './gatewayRoutes.js';
+import { proveSameOrigin } from './sameOrigin.js';
+import { type Access, type FutileRenewals, renewedAccess, requireAccess } from './upstreamAccess.js';
+import { answerHeaders, type Credentials, headerOf, requestHeaders, upstreamPath } from './upstreamHeaders.js';
+import { asksForNonce, proven } from './upstreamProofs.js';
+
+/** Twice within the second in which a logout must hold. */
+const WATCH_MS = 400;
+
+export interface Tunnels {
+  open(route: GatewayRoute, request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void>;
+  close(): void;
+}
+
+interface Tunnel {
+  readonly sessionId: string | null;
+  /** When it ends unless PostgreSQL says otherwise; milliseconds since 1970. */
+  endsAt: number;
+  cut(): void;
+}
+
+/** An upgrade that asks for a WebSocket (RFC 6455 §4.2.1); any other is none of ours. */
+export const isWebSocketUpgrade = (request: IncomingMessage): boolean => request.method === 'GET' && request.headers.upgrade?.toLowerCase() === 'websocket';
+
+/**
+ * WebSockets as two sockets that are joined after the upstream's handshake: frames pass untouched, with the sockets' own
+ * back-pressure. A tunnel lives as long as what it was opened with: a session, however often renewed, or a bearer token.
+ * PostgreSQL is asked about all open sessions at once, so that an end holds whichever instance it happened on, with or
+ * without a cache; while it does not answer, only the known times count.
+ */
+export function createTunnels(gateway: Gateway, futile: FutileRenewals): Tunnels {
+  const tunnels = new Set<Tunnel>();
+  let timer: NodeJS.Timeout | undefined;
+  let looking = false;
+
+  const look = async (): Promise<void> => {
+    const now = Date.now();
+    for (const tunnel of tunnels) if (tunnel.endsAt <= now) tunnel.cut();
+    const ids = new Set([...tunnels].flatMap(({ sessionId }) => sessionId ?? []));
+    if (ids.size === 0 || looking) return;
+    looking = true;
+    // A session that came after the question is not in the answer.
+    const asked = [...tunnels];
+    const ends = await gateway.store.endsOf([...ids]).catch(() => null).finally(() => { looking = false; });
+    if (ends === null) return;
+    for (const tunnel of asked) {
+      if (tunnel.sessionId === null) continue;
+      tunnel.endsAt = ends.get(tunnel.sessionId)?.getTime() ?? 0;
+      if (tunnel.endsAt <= Date.now()) tunnel.cut();
+    }
+  };
+
+  const join = (caller: Caller | null, client: Duplex, upstream: Duplex): void => {
+    const tunnel: Tunnel = {
+      sessionId: caller?.kind === 'session' ? caller.session.id : null,
+      endsAt: endOf(gateway, caller),
+      cut() {
+        tunnels.delete(tunnel);
+        if (tunnels.size === 0) timer = void clearInterval(timer);
+        client.destroy();
+        upstream.destroy();
+      },
+    };
+    tunnels.add(tunnel);
+    timer ??= setInterval(() => void look(), WATCH_MS);
+    for (const socket of [client, upstream]) socket.once('close', tunnel.cut);
+    client.pipe(upstream);
+    upstream.pipe(client);
+  };
+
+  return {
+    async open(route, request, socket, head) {
+      // Every handshake, whoever it is from: a page elsewhere could open one with this person's cookie.
+      proveSameOrigin((name) => headerOf(request, name), gateway.config.publicUrl.origin);
+      let access = await requireAccess(gateway, futile, route, request);
+      const shakeWith = async ({ credentials }: Access): Promise<Shaken> => {
+        const first = await shake(gateway, route, request, socket, credentials);
+        if (!asksForNonce(gateway, route, credentials, first.response.statusCode ?? 0, first.response.rawHeaders)) return first;
+        first.response.destroy();
+        return shake(gateway, route, request, socket, credentials);
+      };
+      let answer = await shakeWith(access);
+      const renewed = answer.response.statusCode === 401 ? await renewedAccess(gateway, futile, route, access) : null;
+      if (renewed !== null) {
+        answer.response.destroy();
+        access = renewed;
+        answer = await shakeWith(access);
+        if (answer.response.statusCode === 401 && access.caller?.kind === 'session') futile.add(route, access.caller.session.id);
+      }
+      if (answer.upstream === null) return refuse(request, socket, answer.response, gateway);
+      const headers = answerHeaders(answer.response.rawHeaders, gateway.cookies);
+      const lines = headers.flatMap((name, i) => (i % 2 === 0 ? [`${name}: ${headers[i + 1] ?? ''}`] : []));
+      socket.write(`HTTP/1.1 101 Switching Protocols\r\n${['Connection: Upgrade', 'Upgrade: websocket', ...lines].join('\r\n')}\r\n\r\n`, 'latin1');
+      socket.write(answer.head);
+      answer.upstream.write(head);
+      join(access.caller, socket, answer.upstream);
+    },
+    close() {
+      for (const tunnel of tunnels) tunnel.cut();
+    },
+  };
+}
+
+function endOf({ store }: Pick<Gateway, 'store'>, caller: Caller | null): number {
+  if (caller === null) return Infinity;
+  if (caller.kind === 'bearer') return caller.identity.expiresAt * 1000;
+  return Math.min(caller.session.expiresAt.getTime(), store.idleExpiresAt(caller.session).getTime());
+}
+
+interface Shaken {
+  readonly response: IncomingMessage;
+  /** Null when the upstream answered without switching protocols. */
+  readonly upstream: Duplex | null;
+  readonly head: Buffer;
+}
+
+/** The client's handshake, sent on. A client that goes away meanwhile takes it back. */
+async function shake(gateway: Gateway, route: GatewayRoute, request: IncomingMessage, socket: Duplex, credentials: Credentials): Promise<Shaken> {
+  const headers = requestHeaders(gateway, request, await proven(gateway, route, request, credentials));
+  const secure = route.upstream.protocol === 'https:';
+  const outgoing: ClientRequest = (secure ? httpsRequest : httpRequest)({
+    host: route.upstream.hostname.replace(/^\[|\]$/g, ''),
+    port: route.upstream.port || (secure ? 443 : 80),
+    path: upstreamPath(route, request.url ?? '/'),
+    headers: ['host', route.upstream.host, 'connection', 'Upgrade', 'upgrade', 'websocket', ...headers],
+    agent: false,
+  });
+  const late = setTimeout(() => outgoing.destroy(new Problem('upstream_timeout')), route.timeoutMs);
+  const gone = (): void => void outgoing.destroy();
+  socket.once('close', gone);
+  return new Promise<Shaken>((resolve, reject) => {
+    outgoing.once('upgrade', (response, upstream, head) => {
+      upstream.on('error', () => upstream.destroy());
+      resolve({ response, upstream, head });
+    });
+    outgoing.once('response', (response) => resolve({ response, upstream: null, head: Buffer.alloc(0) }));
+    outgoing.once('error', (error) => reject(error instanceof Problem ? error : new Problem('upstream_unavailable', { cause: error })));
+    outgoing.end();
+  }).finally(() => {
+    clearTimeout(late);
+    socket.off('close', gone);
+  });
+}
+
+/** Passes on an answer that is no handshake, and ends the connection. */
+async function refuse(request: IncomingMessage, socket: Duplex, answer: IncomingMessage, { cookies }: Gateway): Promise<void> {
+  const response = responseOn(request, socket);
+  response.writeHead(answer.statusCode ?? 502, answerHeaders(answer.rawHeaders, cookies));
+  await pipeline(answer, response).catch(() => response.destroy());
+}
+
+/** An HTTP answer on the socket of an upgrade; the connection ends with it. */
+export function responseOn(request: IncomingMessage, socket: Duplex): ServerResponse {
+  const response = new ServerResponse(request);
+  response.shouldKeepAlive = false;
+  response.assignSocket(socket as Parameters<ServerResponse['assignSocket']>[0]);
+  response.once('finish', () => socket.end(() => socket.destroy()));
+  return response;
+}

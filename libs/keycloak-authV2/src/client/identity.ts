@@ -1,0 +1,47 @@
+import type { JWTPayload } from 'jose';
+
+/** Who a token set is about, as far as the provider told. */
+export interface Identity {
+  readonly subject: string;
+  readonly sid: string | null;
+  readonly preferredUsername: string | null;
+  readonly email: string | null;
+  readonly name: string | null;
+  /** `realm:NAME` and `CLIENT:NAME`, sorted; null when a refresh could not tell: what was known stays. */
+  readonly roles: readonly string[] | null;
+}
+
+/** Roles as they are written everywhere here, from whichever claims hold them: access token first, then userinfo, then ID Token. */
+export function rolesOf(...sources: Record<string, unknown>[]): string[] {
+  for (const claims of sources) {
+    const realm = roleNames(claims['realm_access']).map((role) => `realm:${role}`);
+    // A client called `realm` would pass its roles off as the realm's.
+    const clients = Object.entries(record(claims['resource_access'])).filter(([client]) => !/^realm(:|$)/.test(client)).flatMap(([client, access]) => roleNames(access).map((role) => `${client}:${role}`));
+    if (realm.length + clients.length > 0) return [...new Set([...realm, ...clients])].sort();
+  }
+  return [];
+}
+
+/** Who a token set is about, from whichever claims tell. Null for `userinfo`: it was asked for and could not be had. */
+export function identityOf(subject: string, access: JWTPayload, userinfo: Record<string, unknown> | null, id: JWTPayload): Identity {
+  const roles = rolesOf(access, userinfo ?? {}, id);
+  const first = (claim: string): string | null => {
+    for (const claims of [id, userinfo ?? {}, access]) if (typeof claims[claim] === 'string') return claims[claim];
+    return null;
+  };
+  return {
+    subject,
+    sid: first('sid'),
+    preferredUsername: first('preferred_username'),
+    email: first('email'),
+    name: first('name'),
+    roles: userinfo === null && roles.length === 0 ? null : roles,
+  };
+}
+
+/** An object's members; none of what is no object. */
+export const record = (value: unknown): Record<string, unknown> => (typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {});
+const roleNames = (access: unknown): string[] => {
+  const { roles } = record(access);
+  return Array.isArray(roles) ? roles.filter((role): role is string => typeof role === 'string') : [];
+};

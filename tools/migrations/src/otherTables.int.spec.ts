@@ -1,0 +1,86 @@
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
+import type { Database } from '@session-gateway/database';
+import { startPostgres, type TestPostgres } from '@session-gateway/testkit';
+import * as h from './testing/jobHarness.js';
+
+interface Foreign { readonly ddl: string; readonly fill: string; readonly table: string; readonly flags: readonly string[]; readonly columns: readonly string[]; /** A row's id as sealed values are bound to it. */ readonly id: string }
+
+/** Tables as other programs make them, with a few hundred rows each. */
+const TABLES: readonly [string, Foreign][] = [
+  ['Auth.js, its PostgreSQL adapter', {
+    ddl: `CREATE TABLE accounts (id SERIAL, "userId" INTEGER NOT NULL, type VARCHAR(255) NOT NULL, provider VARCHAR(255) NOT NULL, "providerAccountId" VARCHAR(255) NOT NULL,
+      refresh_token TEXT, access_token TEXT, expires_at BIGINT, id_token TEXT, scope TEXT, session_state TEXT, token_type TEXT, PRIMARY KEY (id))`,
+    fill: `INSERT INTO accounts ("userId", type, provider, "providerAccountId", access_token, refresh_token, id_token) SELECT i, 'oidc', 'keycloak', i, 'access ' || i, 'refresh ' || i, NULL FROM generate_series(1, 250) i`,
+    table: 'accounts', flags: ['--table', 'accounts'], columns: ['access_token', 'refresh_token', 'id_token'], id: 'id::text',
+  }],
+  ['Auth.js, its Hasura adapter', {
+    ddl: `CREATE TABLE accounts (id uuid DEFAULT gen_random_uuid() NOT NULL PRIMARY KEY, type text NOT NULL, provider text NOT NULL, "providerAccountId" text NOT NULL, refresh_token text, access_token text,
+      expires_at integer, token_type text, scope text, id_token text, session_state text, "userId" uuid NOT NULL)`,
+    fill: `INSERT INTO accounts (type, provider, "providerAccountId", "userId", access_token, id_token) SELECT 'oidc', 'keycloak', i, gen_random_uuid(), 'access ' || i, 'id ' || i FROM generate_series(1, 250) i`,
+    table: 'accounts', flags: ['--table', 'accounts'], columns: ['access_token', 'refresh_token', 'id_token'], id: 'id::text',
+  }],
+  ['Auth.js, its Prisma and Drizzle adapters, whose rows have two columns for an id', {
+    ddl: `CREATE TABLE "Account" ("userId" TEXT NOT NULL, "type" TEXT NOT NULL, "provider" TEXT NOT NULL, "providerAccountId" TEXT NOT NULL, "refresh_token" TEXT, "access_token" TEXT, "expires_at" INTEGER, "token_type" TEXT,
+      "scope" TEXT, "id_token" TEXT, "session_state" TEXT, "createdAt" TIMESTAMP(3) NOT NULL DEFAULT CURRENT_TIMESTAMP, "updatedAt" TIMESTAMP(3) NOT NULL DEFAULT CURRENT_TIMESTAMP, CONSTRAINT "Account_pkey" PRIMARY KEY ("provider", "providerAccountId"))`,
+    // The same account id at several providers, and ids that would be mistaken if texts were simply put side by side.
+    fill: `INSERT INTO "Account" ("userId", type, provider, "providerAccountId", access_token, refresh_token) SELECT i, 'oidc', (ARRAY['git,hub', 'git"hub', 'git'])[1 + i % 3], (i / 3)::text || CASE WHEN i % 7 = 0 THEN '","' ELSE '' END, 'access ' || i, 'refresh ' || i FROM generate_series(1, 250) i`,
+    table: 'Account', flags: ['--table', 'Account', '--id-column', 'provider,providerAccountId'], columns: ['access_token', 'refresh_token', 'id_token'], id: `to_json(ARRAY["provider", "providerAccountId"])::text`,
+  }],
+  ['better-auth', {
+    ddl: `CREATE TABLE "user" ("id" text NOT NULL PRIMARY KEY); CREATE TABLE "account" ("id" text NOT NULL PRIMARY KEY, "accountId" text NOT NULL, "providerId" text NOT NULL, "userId" text NOT NULL REFERENCES "user" ("id") ON DELETE CASCADE,
+      "accessToken" text, "refreshToken" text, "idToken" text, "accessTokenExpiresAt" timestamptz, "refreshTokenExpiresAt" timestamptz, "scope" text, "password" text, "createdAt" timestamptz DEFAULT CURRENT_TIMESTAMP NOT NULL, "updatedAt" timestamptz NOT NULL);
+      CREATE INDEX "account_userId_idx" ON "account" ("userId"); INSERT INTO "user" VALUES ('u')`,
+    fill: `INSERT INTO "account" ("id", "accountId", "providerId", "userId", "accessToken", "refreshToken", "idToken", "password", "updatedAt") SELECT md5(i::text), i, 'keycloak', 'u', 'access ' || i, NULL, 'id ' || i, 'scrypt ' || i, now() FROM generate_series(1, 250) i`,
+    table: 'account', flags: ['--table', 'account', '--columns', 'accessToken,refreshToken,idToken'], columns: ['accessToken', 'refreshToken', 'idToken'], id: 'id',
+  }],
+  ['a gateway whose columns were in camelCase', {
+    ddl: `CREATE TABLE "UserSession" ("id" TEXT PRIMARY KEY, "userId" TEXT NOT NULL, "accessToken" TEXT, "refreshToken" TEXT, "idToken" TEXT, "expiresAt" TIMESTAMP(3) NOT NULL, "updatedAt" TIMESTAMP(3) NOT NULL DEFAULT CURRENT_TIMESTAMP)`,
+    fill: `INSERT INTO "UserSession" SELECT 'session-' || i, 'u', 'access ' || i, 'refresh ' || i, '', now() FROM generate_series(1, 250) i`,
+    table: 'UserSession', flags: ['--table', 'UserSession', '--columns', 'accessToken,refreshToken,idToken'], columns: ['accessToken', 'refreshToken', 'idToken'], id: 'id',
+  }],
+];
+
+describe('the tables of other programs', () => {
+  let postgres: TestPostgres;
+  let url: string;
+  let db: Database;
+  beforeAll(async () => { postgres = await startPostgres(); });
+  afterAll(async () => {
+    h.killJobs();
+    await postgres?.dispose();
+  });
+  beforeEach(async () => {
+    url = await postgres.createDatabase();
+    db = h.open(url);
+  });
+  afterEach(() => db.close());
+
+  test.each(TABLES)('%s: are sealed and opened again in place, row by row, and nothing else of a row changes', async (_, { ddl, fill, table, flags, columns, id }) => {
+    await db.sql.query(ddl);
+    await db.sql.query(fill);
+    const env = { ...h.ENV, DATABASE_URL: url };
+    const contents = (without: readonly string[]): Promise<{ row: string }[]> =>
+      db.sql.query<{ row: string }>(`SELECT (to_jsonb(t) - $1::text[])::text AS row FROM "${table}" t ORDER BY 1`, [without]);
+    const [before, beforeOthers] = [await contents([]), await contents(columns)];
+    const tokens = new Map((await db.sql.query<{ id: string; token: string }>(`SELECT ${id} AS id, "${columns[0]}" AS token FROM "${table}"`)).map((row) => [row.id, row.token]));
+
+    expect(await h.runJob([...flags, '--execute', '--json', '--chunk-size', '30', '--workers', '2'], env)).toMatchObject({ code: 0, json: { scanned: 250, changed: 250, quarantined: 0 } });
+    expect(await h.runJob([...flags, '--finalize', '--json'], env)).toMatchObject({ code: 0, json: { scanned: 250, remaining: { plain: 0 } } });
+    expect(await contents(columns)).toEqual(beforeOthers);
+    const sealed = await db.sql.query<{ id: string; value: string }>(`SELECT ${id} AS id, "${columns[0]}" AS value FROM "${table}"`);
+    expect(sealed.map((row) => h.opened(row.value, row.id, columns[0] ?? '', 'v2', h.keyring, table))).toEqual(sealed.map((row) => tokens.get(row.id)));
+
+    const plain = [...flags, '--execute', '--json', '--to', 'plain', '--i-understand-tokens-will-be-plaintext'];
+    expect(await h.runJob(plain, env)).toMatchObject({ code: 0, json: { changed: 250, remaining: { plain: 0, plan: 0, otherKid: 0 } } });
+    expect(await contents([])).toEqual(before);
+  });
+
+  test('columns that do not name one row together are refused as its id', async () => {
+    await db.sql.query(`CREATE TABLE accounts (provider text NOT NULL, account text NOT NULL, other text NOT NULL, access_token text, PRIMARY KEY (provider, account))`);
+    for (const columns of ['provider', 'provider,other', 'provider,account,other']) {
+      const exit = await h.runJob(['--table', 'accounts', '--id-column', columns, '--columns', 'access_token'], { ...h.ENV, DATABASE_URL: url });
+      expect(exit).toMatchObject({ code: 1, stderr: expect.stringContaining('cannot be the id') });
+    }
+    expect(await h.runJob(['--table', 'accounts', '--id-column', 'account, provider', '--columns', 'access_token'], { ...h.ENV, DATABASE_URL: url })).toMatchObject({ code: 0 });
+  });
+});

@@ -1,0 +1,61 @@
+import type { Sql } from '@session-gateway/database';
+import { type Keyring, TokenEncryption } from '@session-gateway/keycloak-auth';
+import type { Judge } from './judge.js';
+import type { Patience } from './patience.js';
+import { knownUnreadable } from './quarantine.js';
+import type { TokenTable } from './tokenTable.js';
+
+/** Few enough to be looked at within the bounds of a statement, where each value must be fetched for its beginning. */
+const SURVEY_ROWS = 4_000;
+
+/** A key that the values say is missing or wrong: nothing was written. */
+export class KeyError extends Error {
+  override readonly name = 'KeyError';
+}
+
+/**
+ * A wrong key must not seal anything: of each kind of sealed value that is there, one of a sample has to open. Values
+ * that are in quarantine already say nothing about a key. False when the job is to stop.
+ * @throws KeyError when none of a sample opens; UnknownKidError
+ */
+export async function requireRightKeys(table: TokenTable, { keyring, judge, patience, books }: { keyring: Keyring; judge: Judge; patience: Patience; books: boolean }): Promise<boolean> {
+  const sample = (sql: Sql, column: string, ids: readonly string[]) => sampleOf(sql, table, column, ids, books);
+  const opened = new Set<string>();
+  const faults = new Map<string, string>();
+  for (let after: string | null = null; ; ) {
+    const from: string | null = after;
+    const page: Awaited<ReturnType<TokenTable['survey']>> | null = await patience.patiently(() => patience.bounded((sql) => table.survey(sql, from, SURVEY_ROWS)));
+    if (page === null) return false;
+    for (const { column, kid, ids } of page.found) {
+      const kind = kid ?? '';
+      if (opened.has(kind)) continue;
+      const values = await patience.patiently(() => patience.bounded((sql) => sample(sql, column, ids)));
+      if (values === null) return false;
+      for (const { id, value } of values) {
+        if (kid === null ? TokenEncryption.classify(value) !== 'plan' : TokenEncryption.kidOf(value) !== kid) continue;
+        if (kid !== null && !keyring.key(kid)) throw judge.unknownKid(kid, column, id);
+        const fault = judge.openFault(value, column, id);
+        if (fault === null) {
+          opened.add(kind);
+          break;
+        }
+        faults.set(kind, fault);
+      }
+    }
+    if (page.last === null) break;
+    after = page.last;
+  }
+  for (const [kind, fault] of faults) if (!opened.has(kind)) throw wrongKey(kind, fault);
+  return true;
+}
+
+async function sampleOf(sql: Sql, table: TokenTable, column: string, ids: readonly string[], books: boolean): Promise<{ id: string; value: string }[]> {
+  const known = books ? await knownUnreadable(sql, table.key, column, ids) : new Set<string>();
+  return table.values(sql, column, ids.filter((id) => !known.has(id)));
+}
+
+function wrongKey(kid: string, fault: string): KeyError {
+  if (kid !== '') return new KeyError(`the key ${kid} is not the one that the values under ${kid} were sealed with: none of a sample opens; nothing was changed`);
+  if (fault === 'no_plan_key') return new KeyError('SESSION_TOKEN_ENCRYPTION_KEY must be set: there are values of the older format, which it opens; nothing was changed');
+  return new KeyError('SESSION_TOKEN_ENCRYPTION_KEY is not the key of the values of the older format that are there: none of a sample opens; nothing was changed');
+}
