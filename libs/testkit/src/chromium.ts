@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { type Browser, chromium } from 'playwright-core';
 import { findProgram } from './findProgram.js';
 
-export type { Browser } from 'playwright-core';
+export type { Browser, Page, Request } from 'playwright-core';
 
 function executable(): string | null {
   const named = process.env['CHROMIUM_PATH'];

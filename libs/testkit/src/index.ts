@@ -1,5 +1,5 @@
 export { freePort, type KeycloakEvent, type KeycloakServer, type KeycloakSession, startKeycloak, until } from '@session-gateway/keycloak-server';
-export { type Browser, openBrowser, whyNoChromium } from './chromium.js';
+export { type Browser, openBrowser, type Page, type Request, whyNoChromium } from './chromium.js';
 export { type Cluster, type ClusterOptions, type ClusterSession, KEY_TEXT, type Reply, startCluster } from './cluster.js';
 export { type Cookie, CookieJar } from './cookieJar.js';
 export { type FaultProxy, type Faults, startFaultProxy } from './faultProxy.js';

@@ -10,41 +10,37 @@ const SIZES = [512, 1536, 4096];
 const PER_ROUND = 2000;
 const location = { table: 'user_sessions', column: 'access_token', rowId: '7f0f3c1e-3f6d-4b3f-9d0e-1a2b3c4d5e6f' };
 
-/** Microseconds of processor time a call, garbage collection included, over one round: other programs' share of the machine is not in it. */
-function timed(call: (index: number) => unknown): number {
+/** Ours and the bare one take turns in slices so short that whatever slows the processor slows both. */
+const SLICE = 100;
+
+/** Microseconds of processor time for so many calls, garbage collection included: other programs' share of the machine is not in it. */
+function timed(call: (index: number) => unknown, from: number): number {
   const before = process.cpuUsage();
-  for (let i = 0; i < PER_ROUND; i++) call(i);
+  for (let i = from; i < from + SLICE; i++) call(i);
   const { user, system } = process.cpuUsage(before);
-  return (user + system) / PER_ROUND;
+  return user + system;
 }
 
-function quantile(sorted: readonly number[], share: number): number {
-  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? NaN;
-}
-
-/**
- * Rounds of one and the other in turn. Other programs only ever add to a round, by emptying the processor's caches: the ratio
- * is that of the least disturbed tenth of each.
- */
-function compare(rounds: number, ours: (index: number) => unknown, bare: (index: number) => unknown): { ratio: number; median: number; oursMicros: number; bareMicros: number } {
-  for (let i = 0; i < 5; i++) {
-    timed(ours);
-    timed(bare);
-  }
-  const pairs: { ours: number; bare: number }[] = [];
-  for (let i = 0; i < rounds; i++) {
-    // The order changes too: who goes second finds a warmer cache.
-    if (i % 2 === 0) {
-      const first = timed(ours);
-      pairs.push({ ours: first, bare: timed(bare) });
-    } else {
-      const first = timed(bare);
-      pairs.push({ ours: timed(ours), bare: first });
+/** The median of the rounds' ratios. */
+function compare(rounds: number, ours: (index: number) => unknown, bare: (index: number) => unknown): { ratio: number; oursMicros: number; bareMicros: number } {
+  const round = (): { ours: number; bare: number } => {
+    const sum = { ours: 0, bare: 0 };
+    for (let at = 0; at < PER_ROUND; at += SLICE) {
+      // The order changes too: who goes second finds a warmer cache.
+      const oursFirst = (at / SLICE) % 2 === 0;
+      if (oursFirst) sum.ours += timed(ours, at);
+      sum.bare += timed(bare, at);
+      if (!oursFirst) sum.ours += timed(ours, at);
     }
-  }
-  const at = (share: number, values: number[]): number => quantile(values.sort((a, b) => a - b), share);
-  const [oursMicros, bareMicros] = [at(0.1, pairs.map((pair) => pair.ours)), at(0.1, pairs.map((pair) => pair.bare))];
-  return { ratio: rounded(oursMicros / bareMicros), median: rounded(at(0.5, pairs.map((pair) => pair.ours / pair.bare))), oursMicros: rounded(oursMicros), bareMicros: rounded(bareMicros) };
+    return sum;
+  };
+  for (let i = 0; i < 5; i++) round();
+  const sums = Array.from({ length: rounds }, round);
+  const median = (values: number[]): number => values.sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? NaN;
+  return {
+    ratio: rounded(median(sums.map((sum) => sum.ours / sum.bare))),
+    oursMicros: rounded(median(sums.map((sum) => sum.ours / PER_ROUND))), bareMicros: rounded(median(sums.map((sum) => sum.bare / PER_ROUND))),
+  };
 }
 
 interface Bare { iv: Buffer; body: Buffer; tag: Buffer }

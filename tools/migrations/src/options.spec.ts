@@ -15,7 +15,7 @@ describe('the command line', () => {
   test('asks for a dry run of the gateway\'s own table when it says nothing', () => {
     expect(parseOptions([])).toEqual({
       mode: 'dry-run', to: null, table: 'user_sessions', idColumn: 'id', columns: ['access_token', 'refresh_token', 'id_token'],
-      chunkSize: 100, maxRowsPerSecond: null, duty: 1, maxWalMbPerSecond: null, maxReplicationLagSeconds: 10, maxActiveSessions: 25, maxLockWaits: 5, resume: null, restart: false, json: false, workers: 1, cas: 'xmin', maxUnreadable: 0.2, join: null, finalize: false, sample: null, report: null, vacuum: false, metricsPort: null,
+      chunkSize: 100, maxRowsPerSecond: null, duty: 0.7, maxWalMbPerSecond: null, maxReplicationLagSeconds: 10, maxActiveSessions: 25, maxLockWaits: 5, resume: null, restart: false, json: false, workers: 1, cas: 'xmin', maxUnreadable: 0.2, join: null, finalize: false, sample: null, report: null, vacuum: false, metricsPort: null,
     });
   });
 

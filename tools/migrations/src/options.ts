@@ -45,7 +45,7 @@ export const USAGE = `usage: nx run migrations:encrypt-tokens -- [flags]
   --to plain                back to plaintext; needs --i-understand-tokens-will-be-plaintext
   --chunk-size <n>          rows in one transaction at most, 1 to 10000 (100)
   --max-rows-per-second <n> upper bound of the pace
-  --duty <0-1>              share of the time spent working (1)
+  --duty <0-1>              share of the time spent working (0.7); at 1 it also reads and seals ahead
   --max-wal-mb-per-second <n>       rest when the server writes more WAL than that
   --max-replication-lag <seconds>   rest while a replica is further behind (10; 0: do not look)
   --max-active-sessions <n>         rest while more others run statements (25; 0: do not look)
@@ -73,7 +73,7 @@ from another terminal:
 
 exit codes: 0 done, 1 failed, 2 wrong usage, 3 values remain or are quarantined, 78 configuration, 130 interrupted`;
 
-const USUAL_PACE: PaceLimits = { chunkSize: 100, maxRowsPerSecond: null, duty: 1, maxWalMbPerSecond: null, maxReplicationLagSeconds: 10, maxActiveSessions: 25, maxLockWaits: 5 };
+const USUAL_PACE: PaceLimits = { chunkSize: 100, maxRowsPerSecond: null, duty: 0.7, maxWalMbPerSecond: null, maxReplicationLagSeconds: 10, maxActiveSessions: 25, maxLockWaits: 5 };
 const USUAL = { table: 'user_sessions', idColumn: 'id', columns: ['access_token', 'refresh_token', 'id_token'] };
 
 const PACE_FLAGS = {

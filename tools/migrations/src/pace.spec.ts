@@ -102,6 +102,10 @@ describe('the pace', () => {
     expect(pace.unhurried).toBe(true);
   });
 
+  test('a job that is to work only part of the time does not work ahead', () => {
+    expect(new Pace({ ...UNBOUND, duty: 0.99 }).unhurried).toBe(true);
+  });
+
   test('it says once that the server hides its load', async () => {
     const { pace, clock, notes } = paceOf({}, [{ seesAll: false }]);
     await pace.rest(1, never);

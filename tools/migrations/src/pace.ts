@@ -59,9 +59,9 @@ export class Pace {
     return this.#rows;
   }
 
-  /** Whether what is read ahead would be old when its turn comes. */
+  /** Whether to leave a batch's reading and sealing until its turn: to go easy on the machine, or because what is read ahead would be old. */
   get unhurried(): boolean {
-    return this.#lastRestMs > STALE_MS;
+    return this.#limits.duty < 1 || this.#lastRestMs > STALE_MS;
   }
 
   /** Why the job rests, or rested after its last batch; null when it does not. */
