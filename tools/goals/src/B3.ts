@@ -86,8 +86,8 @@ await runGoal('B3', async ({ full, random, progress }) => {
     for (const text of shown.left) note(`in Chromium, ${JSON.stringify(text)} leaves`);
     const leaving = all.filter((text) => text.startsWith('/') && leaves(text, `${naiveUrl}/x`));
     const control = await visit(browser, leaving.slice(0, 30), [naiveUrl], progress);
-    const passed = counts.left === 0 && counts.odd === 0 && shown.left.length === 0 && counts.payloads >= 2_000 && counts.refused > 500 && counts.followed > 200 && shown.visited >= 300 && shown.home > 100 && leaving.length > 20 && control.left.length > 10;
-    return { passed, ...counts, inChromium: shown.visited, reachedInChromium: shown.home, leftInChromium: shown.left.length, control: { 'a check for one slash, by the parser': leaving.length, 'a check for one slash, in Chromium': control.left.length }, ...(examples.length > 0 ? { examples } : {}) };
+    const passed = counts.left === 0 && counts.odd === 0 && shown.left.length === 0 && counts.payloads >= 2_000 && counts.refused > 500 && counts.followed > 200 && shown.visited >= 300 && shown.home > 100 && shown.nowhere < 30 && leaving.length > 20 && control.left.length > 10;
+    return { passed, ...counts, inChromium: shown.visited, reachedInChromium: shown.home, nowhereInChromium: shown.nowhere, leftInChromium: shown.left.length, control: { 'a check for one slash, by the parser': leaving.length, 'a check for one slash, in Chromium': control.left.length }, ...(examples.length > 0 ? { examples } : {}) };
   } finally {
     await browser.close();
     naive.close();
@@ -96,8 +96,8 @@ await runGoal('B3', async ({ full, random, progress }) => {
 });
 
 /** Logs in with each text in Chromium, in turn at each site, and sees where that leads; requests to anywhere else go no further. */
-async function visit(browser: Browser, texts: readonly string[], sites: readonly string[], progress: (line: () => string) => void): Promise<{ visited: number; home: number; left: string[] }> {
-  const outcome = { visited: 0, home: 0, left: [] as string[] };
+async function visit(browser: Browser, texts: readonly string[], sites: readonly string[], progress: (line: () => string) => void): Promise<{ visited: number; home: number; nowhere: number; left: string[] }> {
+  const outcome = { visited: 0, home: 0, nowhere: 0, left: [] as string[] };
   const context = await browser.newContext();
   const page = await context.newPage();
   page.on('dialog', (dialog) => void dialog.dismiss());
@@ -105,9 +105,10 @@ async function visit(browser: Browser, texts: readonly string[], sites: readonly
     const site = sites[i % sites.length] as string;
     let end = await visitOnce(page, text, site, sites);
     for (let again = 0; end === 'nowhere' && again < 3; again++) end = await visitOnce(page, text, site, sites);
-    if (end === 'nowhere') throw new Error(`Chromium does not open ${site} with ${JSON.stringify(text)}`);
     outcome.visited++;
     if (end === 'left') outcome.left.push(text);
+    // An address that is too long for a server gets no page.
+    else if (end === 'nowhere') outcome.nowhere++;
     else if (end === 'home') outcome.home++;
     progress(() => `${outcome.visited} of ${texts.length} in Chromium, ${outcome.left.length} leave`);
   }
