@@ -14,7 +14,7 @@ const routes = (upstream: string): string => JSON.stringify([
   { path: '/plain', upstream },
 ]);
 beforeAll(async () => {
-  stack = await startStack({ redis: false, gateways: 2, start: false, provider: { accessTokenLifespanSeconds: 3 }, env: { REFRESH_SWEEP: '1' } });
+  stack = await startStack({ redis: false, gateways: 2, start: false, provider: { accessTokenLifespanSeconds: 3 }, env: { REFRESH_SWEEP: '1', LOG_LEVEL: 'debug' } });
   for (let i = 0; i < 2; i++) await stack.startGateway({ GATEWAY_ROUTES: routes(stack.upstream.url) });
   browser = await stack.login();
   cookie = `session=${browser.cookies.get('session')!.value}`;
@@ -48,6 +48,11 @@ function shake(path: string, headers: string): Promise<string> {
     socket.on('data', (piece) => { resolve(piece.toString('latin1')); socket.destroy(); });
     socket.write(`GET ${path} HTTP/1.1\r\nHost: g\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n${headers}\r\n`);
   });
+}
+/** How many handshakes the upstream has answered with a status of that class. */
+async function handshakes(outcome: string): Promise<number> {
+  const text = await (await fetch(`${stack.gateways[0]!.managementUrl}/metrics`)).text();
+  return Number(text.split('\n').find((line) => line.startsWith(`session_gateway_upstream_seconds_count{route="/ws",outcome="${outcome}"}`))?.split(' ')[1] ?? 0);
 }
 const statusOf = (answer: string): number => Number(answer.split(' ')[1]);
 
@@ -85,6 +90,21 @@ describe('a WebSocket', () => {
     const answer = await shake(path, headers());
     expect(statusOf(answer)).toBe(status);
     if ([400, 401].includes(status) || answer.includes('csrf_rejected')) expect(stack.upstream.count()).toBe(before);
+  });
+
+  test.each<[number, string, () => string]>([
+    [101, '/ws', () => `Cookie: ${cookie}\r\nOrigin: ${stack.url}\r\n`], [401, '/ws', () => `Origin: ${stack.url}\r\n`], [403, '/ws/status/403', () => `Cookie: ${cookie}\r\nOrigin: ${stack.url}\r\n`],
+  ])('that is answered %s is found in the log and at the upstream by its id, and counted', async (status, path, headers) => {
+    const id = `handshake-${status}`;
+    const reached = (): Promise<number> => handshakes(`${Math.floor(status / 100)}xx`);
+    const before = await reached();
+    expect(statusOf(await shake(path, `${headers()}X-Request-Id: ${id}\r\n`))).toBe(status);
+    const line = (): string | undefined => stack.gateways[0]!.stdout().split('\n').find((one) => one.includes(id) && one.includes('"event":"request"'));
+    await until(() => line() !== undefined, { what: 'the line' });
+    expect(JSON.parse(line()!)).toMatchObject({ event: 'request', request: id, route: '/ws', status, method: 'GET' });
+    const asked = status !== 401;
+    expect(stack.upstream.requests.filter((request) => request.headers['x-request-id'] === id)).toHaveLength(asked ? 1 : 0);
+    expect(await reached()).toBe(before + (asked ? 1 : 0));
   });
 
   test('lives on while the session is renewed, and ends within a second of a logout on another instance', async () => {

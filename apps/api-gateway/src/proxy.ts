@@ -19,7 +19,7 @@ export interface Proxy {
   /** Authenticates, then streams the request to the route's upstream and its answer back. Throws only before anything was sent. */
   forward(route: GatewayRoute, request: IncomingMessage, response: ServerResponse): Promise<void>;
   /** The same for a WebSocket: what follows the handshake passes in both directions until a side, or the session, ends. */
-  tunnel(route: GatewayRoute, request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void>;
+  tunnel(route: GatewayRoute, request: IncomingMessage, socket: Duplex, head: Buffer): Promise<number>;
   /** Cuts WebSockets, so that the server can close. */
   cutTunnels(): void;
   close(): Promise<void>;

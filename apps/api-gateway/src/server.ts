@@ -14,7 +14,7 @@ import { noteRemoteAddress } from './remoteAddress.js';
 import { type RequestPath, unambiguousPath } from './requestPath.js';
 import { healthRoutes } from './routes/health.js';
 import { verify, VERIFY_PATH } from './routes/verify.js';
-import { observe } from './telemetry.js';
+import { observe, observed } from './telemetry.js';
 import { headerOf } from './upstreamHeaders.js';
 import { isWebSocketUpgrade, responseOn } from './webSockets.js';
 
@@ -75,8 +75,15 @@ export function createPublicServer(gateway: Gateway, developmentProvider: { path
   const upgrade = async (request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> => {
     const route = destination(gateway, judgedPath(gateway, request));
     requireSaneSize(request, false);
-    if (isWebSocketUpgrade(request) && route?.websocket) return proxy.tunnel(route, request, socket, head);
-    withoutUpgrade(server, request, socket, head);
+    if (!isWebSocketUpgrade(request) || !route?.websocket) return withoutUpgrade(server, request, socket, head);
+    const watched = observed(gateway, request);
+    await watched.run(() => proxy.tunnel(route, request, socket, head)).then((status) => watched.ended(route.path, status), (error: unknown) => {
+      watched.ended(route.path, problemOf(error).status);
+      if (socket.destroyed) return;
+      const response = responseOn(request, socket);
+      response.setHeader('X-Request-Id', watched.id);
+      watched.run(() => fail(gateway, request, response, error));
+    });
   };
   server.on('upgrade', (request, socket, head) => {
     socket.on('error', () => socket.destroy());

@@ -7,27 +7,45 @@ import type { Tracer } from './tracing.js';
 
 const REQUEST_ID = /^[A-Za-z0-9_-]{8,64}$/;
 
+/** A request that is being watched. */
+export interface Observed {
+  readonly id: string;
+  /** Runs work as this request's. */
+  run<Result>(work: () => Result): Result;
+  /** Tells the trace and the log how it ended. `route`: a name out of a closed set, never the path that was asked for. */
+  ended(route: string, status: number): void;
+}
+
 /**
- * Runs the work for a request under its id, which is the caller's where that is a sane one, and which the upstream and
- * the answer get too. With a tracer the upstream is asked as part of this request's span; without one the caller's trace
- * passes untouched. `route` is asked at the end: a name out of a closed set, never the path that was asked for.
+ * Gives a request its id, which is the caller's where that is a sane one, and which the upstream gets too. With a tracer
+ * the upstream is asked as part of this request's span; without one the caller's trace passes untouched.
  */
-export function observe({ tracer, log }: Pick<Gateway, 'tracer' | 'log'>, request: IncomingMessage, response: ServerResponse, route: () => string, work: () => void): void {
+export function observed({ tracer, log }: Pick<Gateway, 'tracer' | 'log'>, request: IncomingMessage): Observed {
   const method = request.method ?? '';
   const given = request.headers['x-request-id'];
   const id = typeof given === 'string' && REQUEST_ID.test(given) ? given : randomUUID();
   if (id !== given) setHeader(request, 'x-request-id', id);
-  response.setHeader('X-Request-Id', id);
   const traceparent = request.headers['traceparent'];
   const span = tracer?.begin(method, 'server', typeof traceparent === 'string' ? traceparent : null);
   if (span) setHeader(request, 'traceparent', span.traceparent);
   const began = performance.now();
-  response.once('close', () => {
-    const { statusCode: status } = response;
-    span?.end({ 'http.request.method': method, 'http.route': route(), 'http.response.status_code': status }, status >= 500);
-    inRequest({ request: id, ...(span ? { trace: span.traceId } : {}) }, () => log.debug({ event: 'request', method, route: route(), status, ms: Math.round(performance.now() - began) }, 'answered'));
-  });
-  inRequest({ request: id, ...(span ? { trace: span.traceId } : {}) }, work);
+  const context = { request: id, ...(span ? { trace: span.traceId } : {}) };
+  return {
+    id,
+    run: (work) => inRequest(context, work),
+    ended(route, status) {
+      span?.end({ 'http.request.method': method, 'http.route': route, 'http.response.status_code': status }, status >= 500);
+      inRequest(context, () => log.debug({ event: 'request', method, route, status, ms: Math.round(performance.now() - began) }, 'answered'));
+    },
+  };
+}
+
+/** Runs the work for a request whose answer ends with `response`. `route` is asked at the end. */
+export function observe(gateway: Pick<Gateway, 'tracer' | 'log'>, request: IncomingMessage, response: ServerResponse, route: () => string, work: () => void): void {
+  const watched = observed(gateway, request);
+  response.setHeader('X-Request-Id', watched.id);
+  response.once('close', () => watched.ended(route(), response.statusCode));
+  watched.run(work);
 }
 
 /** Replaces a header field in both of Node's views of it. */

@@ -15,7 +15,8 @@ import { asksForNonce, proven } from './upstreamProofs.js';
 const WATCH_MS = 400;
 
 export interface Tunnels {
-  open(route: GatewayRoute, request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void>;
+  /** The status that the client got: 101, or the upstream's own where it would not switch. */
+  open(route: GatewayRoute, request: IncomingMessage, socket: Duplex, head: Buffer): Promise<number>;
   close(): void;
 }
 
@@ -94,13 +95,17 @@ export function createTunnels(gateway: Gateway, futile: FutileRenewals): Tunnels
         answer = await shakeWith(access);
         if (answer.response.statusCode === 401 && access.caller?.kind === 'session') futile.add(route, access.caller.session.id);
       }
-      if (answer.upstream === null) return refuse(request, socket, answer.response, gateway);
+      if (answer.upstream === null) {
+        await refuse(request, socket, answer.response, gateway);
+        return answer.response.statusCode ?? 502;
+      }
       const headers = answerHeaders(answer.response.rawHeaders, gateway.cookies);
       const lines = headers.flatMap((name, i) => (i % 2 === 0 ? [`${name}: ${headers[i + 1] ?? ''}`] : []));
       socket.write(`HTTP/1.1 101 Switching Protocols\r\n${['Connection: Upgrade', 'Upgrade: websocket', ...lines].join('\r\n')}\r\n\r\n`, 'latin1');
       socket.write(answer.head);
       answer.upstream.write(head);
       join(access.caller, socket, answer.upstream);
+      return 101;
     },
     close() {
       for (const tunnel of tunnels) tunnel.cut();
@@ -123,6 +128,8 @@ interface Shaken {
 
 /** The client's handshake, sent on. A client that goes away meanwhile takes it back. */
 async function shake(gateway: Gateway, route: GatewayRoute, request: IncomingMessage, socket: Duplex, credentials: Credentials): Promise<Shaken> {
+  const end = gateway.metrics.upstreamSeconds.startTimer({ route: route.path });
+  let outcome = 'failed';
   const headers = requestHeaders(gateway, request, await proven(gateway, route, request, credentials));
   const secure = route.upstream.protocol === 'https:';
   const outgoing: ClientRequest = (secure ? httpsRequest : httpRequest)({
@@ -143,7 +150,11 @@ async function shake(gateway: Gateway, route: GatewayRoute, request: IncomingMes
     outgoing.once('response', (response) => resolve({ response, upstream: null, head: Buffer.alloc(0) }));
     outgoing.once('error', (error) => reject(error instanceof Problem ? error : new Problem('upstream_unavailable', { cause: error })));
     outgoing.end();
+  }).then((answer) => {
+    outcome = `${Math.floor((answer.response.statusCode ?? 0) / 100)}xx`;
+    return answer;
   }).finally(() => {
+    end({ outcome });
     clearTimeout(late);
     socket.off('close', gone);
   });
