@@ -106,7 +106,7 @@ describe('a keyring that is replaced', () => {
     const gateway = await cluster.startGateway(withFile());
     gateway.signal('SIGHUP');
     await reloaded(gateway, 'replaced', 1);
-    await until(async () => gateway.stdout().includes('the keyring has been read anew'), { timeoutMs: 20_000, what: 'the line in the log' });
+    await gateway.said('the keyring has been read anew');
     expect((await cluster.session()).id).not.toBe('');
   });
 
@@ -123,7 +123,8 @@ describe('a keyring that is replaced', () => {
     for (const [index, [content, problem]] of unusable.entries()) {
       await give(content);
       await reloaded(gateway, 'refused', index + 1);
-      expect(gateway.stdout().split('\n').filter((line) => line.includes('the new keyring is not usable; the one before stays in use')).at(-1)).toContain(problem);
+      const last = (): string | undefined => gateway.stdout().split('\n').filter((line) => line.includes('the new keyring is not usable; the one before stays in use')).at(-1);
+      await until(() => last()?.includes(problem) ?? false, { what: `the log saying ${problem}` });
       expect((await cluster.ask(0, '/auth/refresh?force=true', { cookie: session.cookie, method: 'POST' })).status).toBe(200);
       expect(await kidOf(session)).toBe('a');
     }
@@ -142,7 +143,7 @@ describe('a keyring that is replaced', () => {
     const canary = new TokenEncryption({ keyring: createKeyring({ keyringJson: keyring('b') }) }).seal('session-gateway canary', { table: 'token_keys', column: 'canary', rowId: 'b' });
     await cluster.sql('INSERT INTO token_keys (kid, fingerprint, canary, promoted_at) VALUES ($1, $2, $3, now())', ['b', fingerprint, canary]);
     await reloaded(gateway, 'refused', 1);
-    expect(gateway.stdout()).toContain('the key b, which gateways were told to seal under, is missing: take the newest keyring');
+    await gateway.said('the key b, which gateways were told to seal under, is missing: take the newest keyring');
     await give(keyring('b', 'a'));
     await reloaded(gateway, 'replaced', 1);
   });
@@ -241,7 +242,7 @@ describe('old formats', () => {
     expect(await refusedStart({ SESSION_TOKEN_ENCRYPTION_KEY: KEY_TEXT, SESSION_TOKEN_KEYRING_FILE: undefined, TOKEN_READ_POLICY: 'v2' })).toEqual([expect.stringContaining('TOKEN_READ_POLICY is v2, but live sessions hold 0 values of the older format and 1 in plaintext')]);
 
     const usual = await cluster.startGateway();
-    expect(usual.stdout()).toContain('1 values of live sessions are in plaintext, which TOKEN_READ_POLICY=v2+plan refuses to read');
+    await usual.said('1 values of live sessions are in plaintext, which TOKEN_READ_POLICY=v2+plan refuses to read');
     expect(await ask()).toBe('token_unreadable');
     expect(await metric(usual, 'token_unreadable', 'reason="refused_by_policy"')).toBe(1);
     await end(usual);
@@ -262,7 +263,7 @@ describe('old formats', () => {
     expect(await readsOf(strict, 'v2')).toBeGreaterThan(0);
     await end(strict);
     const lax = await cluster.startGateway({ TOKEN_READ_POLICY: 'all' });
-    expect(lax.stdout()).toContain('TOKEN_READ_POLICY=all takes any text in a token column for a token, and no live session needs that');
+    await lax.said('TOKEN_READ_POLICY=all takes any text in a token column for a token, and no live session needs that');
   });
 });
 

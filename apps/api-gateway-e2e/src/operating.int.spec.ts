@@ -63,6 +63,7 @@ describe('who runs the gateway', () => {
     expect(span.parentSpanId).toBe('b7ad6b7169203331');
     expect(seen.headers['traceparent']).toContain(span.spanId);
     expect(JSON.stringify(span)).not.toContain('secret');
+    await stack.gateways[0]!.said('request-0123456789');
     const lines = stack.gateways[0]!.stdout().split('\n').filter((line) => line.includes('request-0123456789')).map((line) => JSON.parse(line) as object);
     expect(lines).toEqual([expect.objectContaining({ event: 'request', request: 'request-0123456789', trace: traceId, route: '/api', status: 200, method: 'GET' })]);
     const odd = await browser.get(`${stack.url}/auth/session`, { headers: { 'x-request-id': 'a b\tc' } });

@@ -140,7 +140,7 @@ describeWith(['redis'], 'an outage', () => {
     expect([refused.status, problemCode(refused), refused.setCookies]).toEqual([500, 'token_unreadable', []]);
     expect(stack.upstream.count()).toBe(before);
     expect((await browser.get(`${stack.url}/auth/session`)).status).toBe(200);
-    expect(stack.gateways[0]!.output()).toMatch(/"code":"token_unreadable"/);
+    await stack.gateways[0]!.said(/"code":"token_unreadable"/);
   });
 });
 

@@ -1,7 +1,6 @@
 import { EventEmitter } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
-import { pipeline } from 'node:stream/promises';
 import { Agent, type Dispatcher, errors as undiciErrors } from 'undici';
 import { cachedBehindLogin } from './browserHeaders.js';
 import { Problem } from './errors.js';
@@ -64,7 +63,7 @@ export function createProxy(gateway: Gateway): Proxy {
         throw new Problem('upstream_unavailable', { cause });
       }
       // Past this point the status is sent: a fault can only cut the answer short, which is what both sides then see.
-      await pipeline(upstream.body, response).catch(() => response.destroy());
+      await passOn(upstream.body, response);
     },
     tunnel: tunnels.open,
     cutTunnels: tunnels.close,
@@ -104,6 +103,23 @@ async function send(agent: Agent, gateway: Gateway, route: GatewayRoute, request
     clearTimeout(timer);
     end({ outcome });
   }
+}
+
+/**
+ * Sends on a body until all of it is out or either side is gone; a client that goes has the request aborted, and with it
+ * the body. Node's `pipeline` would do, but builds an AbortController and an exception for every answer that ends well.
+ */
+function passOn(body: Dispatcher.ResponseData['body'], response: ServerResponse): Promise<void> {
+  return new Promise((resolve) => {
+    const cut = (): void => void response.destroy();
+    body.once('error', cut).once('close', () => { if (!response.writableEnded) cut(); });
+    response.once('error', cut).once('close', () => { body.destroy(); resolve(); });
+    // A client that went away earlier will not be told of once more.
+    if (response.destroyed) {
+      body.destroy();
+      resolve();
+    } else body.pipe(response);
+  });
 }
 
 /** Name, value, name, value, … as `responseHeaders: 'raw'` has them. */

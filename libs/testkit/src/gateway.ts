@@ -30,6 +30,8 @@ export interface TestGateway {
   stdout(): string;
   stderr(): string;
   output(): string;
+  /** Waits for words in its output: a pipe may bring them later than the answer that they are about. */
+  said(words: string | RegExp): Promise<void>;
   signal(name: NodeJS.Signals): boolean;
   /** The exit code; null when a signal ended it. */
   readonly exited: Promise<number | null>;
@@ -74,6 +76,7 @@ export async function startGateway(options: GatewayOptions = {}): Promise<TestGa
     stdout: child.stdout,
     stderr: child.stderr,
     output: child.output,
+    said: (words) => until(() => (typeof words === 'string' ? child.output().includes(words) : words.test(child.output())), { what: `the gateway saying ${String(words)}` }).then(() => undefined),
     signal: child.signal,
     exited: cleaned,
     async stop() {
