@@ -5,7 +5,9 @@ interface Screen { write(text: string): unknown; isTTY?: boolean | undefined; co
 
 const LINE_EVERY_MS = 3_000;
 const BAR_EVERY_MS = 100;
-const BAR_WIDTH = 20;
+const BAR_WIDTH = { wide: 20, narrow: 10 };
+/** Columns of a terminal that has room for everything. */
+const WIDE = 120;
 /** Times as long as a dry run, which reads and seals as well: the writes, and the sweep that looks at everything again. */
 const EXECUTE_TAKES = 2.5;
 /** WAL for each byte that is written anew, and for each row: TOAST, indexes, and the first touch of each page after a checkpoint. */
@@ -34,16 +36,18 @@ export function createProgress(screen: Screen, now: () => number = Date.now): Wa
       const left = rate > 0 ? Math.max(0, (at.total - at.scanned) / rate) : 0;
       // What matters most comes first: a narrow terminal cuts the rest off.
       const text = [
-        `${number(rate)} rows/s`, `${duration(left)} left${at.throttledBy ? ` (${at.throttledBy})` : ''}`, `${number(at.scanned)} of ${number(at.total)} rows`, `sweep ${at.sweep}`,
-        `changed ${number(at.changed)}`, ...(at.lostRace > 0 ? [`lost races ${number(at.lostRace)}`] : []),
+        `${number(rate)} rows/s`, `${duration(left)} left`, ...(at.lostRace > 0 ? [`lost races ${number(at.lostRace)}`] : []), ...(at.throttledBy ? [at.throttledBy] : []),
+        `sweep ${at.sweep}`, `changed ${number(at.changed)}`, `${number(at.scanned)} of ${number(at.total)} rows`,
       ].join(', ');
       if (!screen.isTTY) {
         screen.write(`${text}\n`);
         return;
       }
-      const done = Math.round(share * BAR_WIDTH);
-      const line = `[${'#'.repeat(done)}${'.'.repeat(BAR_WIDTH - done)}] ${String(Math.floor(share * 100)).padStart(3)}%  ${text}`;
-      screen.write(`\r\x1b[K${line.slice(0, (screen.columns ?? 120) - 1)}`);
+      const columns = screen.columns ?? 120;
+      const width = columns < WIDE ? BAR_WIDTH.narrow : BAR_WIDTH.wide;
+      const done = Math.round(share * width);
+      const line = `[${'#'.repeat(done)}${'.'.repeat(width - done)}] ${String(Math.floor(share * 100)).padStart(3)}%  ${text}`;
+      screen.write(`\r\x1b[K${line.slice(0, columns - 1)}`);
       barShown = true;
     },
     note(line) {
