@@ -22,5 +22,5 @@ export type { Session } from './services/session/sessionMetadata.js';
 export { type AnsweredBy, CACHE_TRUST_MS, type ListedSession, type NewSession, type Profile, SessionStore } from './services/session/SessionStore.js';
 export { ExchangedTokens } from './services/token/ExchangedTokens.js';
 export { type BearerIdentity, JWTValidator } from './services/token/JWTValidator.js';
-export { LEASE_MS, type RefreshOutcome, RefreshTokenManager, WAIT_MS } from './services/token/RefreshTokenManager.js';
+export { LEASE_MS, type RefreshOutcome, RefreshTokenManager, WAIT_MS, WRITE_MS } from './services/token/RefreshTokenManager.js';
 export { type EndedSession, type EndReason, type SessionSelection, TokenVault } from './services/token/TokenVault.js';

@@ -1,8 +1,11 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
+import { isStorageUnavailable } from '@session-gateway/database';
 import { until } from '@session-gateway/testkit';
 import { createWorld, type Node, type World } from '../../testing/world.js';
 import { endSessions } from '../logout/endSessions.js';
 import type { Session } from '../session/sessionMetadata.js';
+import { LEASE_MS } from './RefreshTokenManager.js';
 import type { TokenVault } from './TokenVault.js';
 
 let world: World;
@@ -194,7 +197,22 @@ describe('refreshing a session', () => {
     await until(() => world.provider.counts.refresh === 1, { what: 'the refresh under way' });
     await world.postgres.stop('immediate');
     await world.postgres.start();
-    expect((await refreshing).version).toBe(session.version + 1);
+    expect((await refreshing.catch(() => nodes[0]!.manager.refresh(session))).version).toBe(session.version + 1);
+    expect(world.provider.counts).toMatchObject({ refresh: 1, invalidGrants: 0 });
+  });
+
+  test('whose new tokens meet a PostgreSQL that stays away for longer than the lease keeps nobody waiting and loses nothing', async () => {
+    const { session } = await world.login(nodes[0]!);
+    world.provider.answerNext({ delayMs: 400 });
+    const refreshing = nodes[0]!.manager.refresh(session).catch(isStorageUnavailable);
+    await until(() => world.provider.counts.refresh === 1, { what: 'the refresh under way' });
+    await world.postgres.stop('immediate');
+    expect(await refreshing).toBe(true);
+    expect(await nodes[0]!.manager.refresh(session).catch(isStorageUnavailable)).toBe(true);
+    await delay(LEASE_MS);
+    await world.postgres.start();
+    const results = await storm(session, 40);
+    expect(results.map((result) => (result.status === 'fulfilled' ? result.value.version : result.reason))).toEqual(Array(40).fill(session.version + 1));
     expect(world.provider.counts).toMatchObject({ refresh: 1, invalidGrants: 0 });
   });
 

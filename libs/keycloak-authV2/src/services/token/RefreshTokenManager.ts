@@ -19,7 +19,10 @@ export const LEASE_MS = 8_000;
 export const WAIT_MS = 20_000;
 /** Less of the lease left than this and the call is not begun: a process that was paused must not spend what others took over. */
 const LEASE_LEFT_MS = CALL_MS + 1_000;
-const WRITE_RETRY_MS = 15_000;
+/** How long new tokens wait for a PostgreSQL that is away. */
+export const WRITE_MS = 60_000;
+/** Callers are not to wait for that longer than this. */
+const TELL_AFTER_MS = 500;
 const POLL_MS = [25, 50, 100, 200] as const;
 
 /** What became of one refresh, for metrics and logs. */
@@ -41,15 +44,19 @@ export interface RefreshTokenManagerOptions {
   now?: () => number;
 }
 
+/** New tokens on their way into PostgreSQL, after the callers have been told that it is away. */
+interface Overdue { readonly done: Promise<Session>; readonly trouble: unknown }
+
 /**
  * Renews a session's tokens exactly once, however many requests and processes ask at the same time. In the process,
  * callers for one session share one promise; between processes a lease on the row decides, with `version` as fence. No
  * transaction or connection is held while the provider is asked, and nothing depends on the client that asked first.
- * Holds no token between calls.
+ * Holds no token between calls, but for those that PostgreSQL could not take yet.
  */
 export class RefreshTokenManager {
   readonly #o: Required<Omit<RefreshTokenManagerOptions, 'onOutcome'>> & Pick<RefreshTokenManagerOptions, 'onOutcome'>;
   readonly #flights = new Map<string, Promise<Session>>();
+  readonly #overdue = new Map<string, Overdue>();
   readonly #backOff = new BackOff();
 
   constructor(options: RefreshTokenManagerOptions) {
@@ -89,7 +96,7 @@ export class RefreshTokenManager {
 
   /** Resolves when no refresh is under way: for a shutdown that loses no token. */
   async settled(): Promise<void> {
-    while (this.#flights.size > 0) await Promise.allSettled(this.#flights.values());
+    while (this.#flights.size + this.#overdue.size > 0) await Promise.allSettled([...this.#flights.values(), ...[...this.#overdue.values()].map(({ done }) => done)]);
   }
 
   /** One background round: ends what a timeout has ended, then renews sessions in use that are due, a few at a time. */
@@ -121,6 +128,8 @@ export class RefreshTokenManager {
 
   async #fly(session: Session): Promise<Session> {
     const { vault, client, breaker } = this.#o;
+    const overdue = this.#overdue.get(session.id);
+    if (overdue) return Promise.race([overdue.done, delay(TELL_AFTER_MS).then(() => { throw overdue.trouble; })]);
     const owner = randomUUID();
     const deadline = performance.now() + WAIT_MS;
     for (let attempt = 0; ; attempt++) {
@@ -150,7 +159,7 @@ export class RefreshTokenManager {
 
   /** With the lease in hand: asks the provider, writes what it answers. */
   async #spend(session: Session, { refreshToken, takenOver }: { refreshToken: string | null; takenOver: boolean }, owner: string, place: Place): Promise<Session> {
-    const { vault, store, client, events, absoluteTimeoutMs } = this.#o;
+    const { vault, store, client, events } = this.#o;
     if (refreshToken === null) return this.#endGrant(session, 'no_refresh_token');
     let tokens: TokenSet;
     try {
@@ -172,29 +181,42 @@ export class RefreshTokenManager {
       await revoke('subject_changed');
       throw gone();
     }
-    const written = await this.#write(session, tokens, absoluteTimeoutMs);
-    const current = await store.reload(session.id);
+    return new Promise((resolve, reject) => {
+      const tell = (trouble: unknown): void => {
+        if (!this.#overdue.has(session.id)) this.#overdue.set(session.id, { done, trouble });
+        reject(trouble);
+      };
+      const done = this.#conclude(session, tokens, tell, () => revoke('grant_ended')).finally(() => this.#overdue.delete(session.id));
+      done.then(resolve, reject);
+    });
+  }
+
+  /** Stores what the provider gave. `tell` is called when that takes longer than callers are to wait. */
+  async #conclude(session: Session, tokens: TokenSet, tell: (trouble: unknown) => void, revoke: () => Promise<void>): Promise<Session> {
+    const written = await this.#write(session, tokens, tell);
+    const current = await this.#o.store.reload(session.id);
     if (!written && !current) {
       // The session ended while the provider answered: what came must not live on.
       this.#o.onOutcome?.('late', session.id);
-      await revoke('grant_ended');
+      await revoke();
     }
     if (!current) throw gone();
     if (written) this.#o.onOutcome?.('refreshed', session.id);
     return current;
   }
 
-  /** The old refresh token is spent by now, so a short outage of PostgreSQL must not lose the new one. */
-  async #write(session: Session, tokens: TokenSet, absoluteTimeoutMs: number): Promise<boolean> {
-    const giveUpAt = performance.now() + WRITE_RETRY_MS;
+  /** The old refresh token is spent by now, so an outage of PostgreSQL must not lose the new one. */
+  async #write(session: Session, tokens: TokenSet, tell: (trouble: unknown) => void): Promise<boolean> {
+    const began = performance.now();
     for (let attempt = 0; ; attempt++) {
       try {
-        return await this.#o.vault.storeRefreshed(session.id, session.version, tokens, absoluteTimeoutMs);
+        return await this.#o.vault.storeRefreshed(session.id, session.version, tokens, this.#o.absoluteTimeoutMs);
       } catch (error) {
-        if (!isStorageUnavailable(error) || performance.now() >= giveUpAt) {
+        if (!isStorageUnavailable(error) || performance.now() - began >= WRITE_MS) {
           this.#o.onOutcome?.('storage_unavailable', session.id, error);
           throw error;
         }
+        if (performance.now() - began >= TELL_AFTER_MS) tell(error);
         await delay(POLL_MS[Math.min(attempt, POLL_MS.length - 1)]);
       }
     }

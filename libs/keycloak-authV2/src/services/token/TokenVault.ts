@@ -5,6 +5,8 @@ import type { TokenEncryption } from '../encryption/TokenEncryption.js';
 import { SharedReads } from '../sharedReads.js';
 
 const TABLE = 'user_sessions';
+/** After a start of PostgreSQL: whoever holds new tokens writes them before others ask the provider for more. */
+const HOLDERS_FIRST_MS = 2_000;
 type TokenColumn = 'access_token' | 'refresh_token' | 'id_token';
 
 /** Which sessions to end. `exceptId` keeps one of a subject's sessions. */
@@ -101,15 +103,18 @@ export class TokenVault {
     return token;
   }
 
-  /** Takes the refresh lease if the session is live, still at the version the caller saw, and nobody else holds it. One short statement. */
+  /**
+   * Takes the refresh lease if the session is live, still at the version the caller saw, and nobody else holds it. One
+   * short statement. A lease that ran out while PostgreSQL was away is its holder's for a moment more.
+   */
   async claimRefresh(id: string, seenVersion: number, owner: string, leaseMs: number): Promise<Claim> {
     await this.#confirmKeys();
     const [row] = await this.#db.sql.query<{ refresh_token: string | null; taken_over: boolean }>(
       `UPDATE user_sessions s SET refresh_lease_owner = $3, refresh_lease_until = clock_timestamp() + $4 * interval '1 millisecond'
        FROM user_sessions seen WHERE s.id = $1 AND seen.id = s.id AND s.version = $2 AND s.is_active AND s.expires_at > now()
-         AND (s.refresh_lease_until IS NULL OR s.refresh_lease_until < clock_timestamp())
+         AND (s.refresh_lease_until IS NULL OR (s.refresh_lease_until < clock_timestamp() AND pg_postmaster_start_time() < clock_timestamp() - $5 * interval '1 millisecond'))
        RETURNING s.refresh_token, seen.refresh_lease_owner IS NOT NULL AS taken_over`,
-      [id, seenVersion, owner, leaseMs],
+      [id, seenVersion, owner, leaseMs, HOLDERS_FIRST_MS],
     );
     if (row) {
       try {
