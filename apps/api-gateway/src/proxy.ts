@@ -6,6 +6,7 @@ import { cachedBehindLogin } from './browserHeaders.js';
 import { Problem } from './errors.js';
 import type { Gateway } from './gateway.js';
 import type { GatewayRoute } from './gatewayRoutes.js';
+import { timedUpstream } from './telemetry.js';
 import { type Access, FutileRenewals, renewedAccess, requireAccess } from './upstreamAccess.js';
 import { answerHeaders, type Credentials, hasBody, requestHeaders, upstreamPath } from './upstreamHeaders.js';
 import { asksForNonce, proven } from './upstreamProofs.js';
@@ -17,7 +18,7 @@ const IDEMPOTENT = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE', 'PUT', 'DELETE'])
 export interface Proxy {
   /** Authenticates, then streams the request to the route's upstream and its answer back. Throws only before anything was sent. */
   forward(route: GatewayRoute, request: IncomingMessage, response: ServerResponse): Promise<void>;
-  /** The same for a WebSocket: what follows the handshake passes in both directions until a side, or the session, ends. */
+  /** The same for a WebSocket: what follows the handshake passes in both directions until a side, or the session, ends. Resolves with the status that the client got. */
   tunnel(route: GatewayRoute, request: IncomingMessage, socket: Duplex, head: Buffer): Promise<number>;
   /** Cuts WebSockets, so that the server can close. */
   cutTunnels(): void;
@@ -34,11 +35,13 @@ export function createProxy(gateway: Gateway): Proxy {
       // An emitter does for undici what an AbortSignal does, which would cost an exception for every request that ends well.
       const abort = new EventEmitter();
       response.once('close', () => abort.emit('abort'));
+      const ask = (credentials: Credentials): Promise<Dispatcher.ResponseData> =>
+        timedUpstream(gateway, route, () => send(agent, gateway, route, request, credentials, abort), ({ statusCode }) => statusCode);
       const sendWith = async ({ credentials }: Access): Promise<Dispatcher.ResponseData> => {
-        const answer = await send(agent, gateway, route, request, credentials, abort);
+        const answer = await ask(credentials);
         if (!asksForNonce(gateway, route, credentials, answer.statusCode, rawHeaders(answer)) || hasBody(request)) return answer;
         discard(answer);
-        return send(agent, gateway, route, request, credentials, abort);
+        return ask(credentials);
       };
       let upstream = await sendWith(access);
       if (upstream.statusCode === 401 && IDEMPOTENT.has(request.method ?? '') && !hasBody(request)) {
@@ -72,8 +75,6 @@ export function createProxy(gateway: Gateway): Proxy {
 }
 
 async function send(agent: Agent, gateway: Gateway, route: GatewayRoute, request: IncomingMessage, credentials: Credentials, signal: EventEmitter): Promise<Dispatcher.ResponseData> {
-  const end = gateway.metrics.upstreamSeconds.startTimer({ route: route.path });
-  let outcome = 'failed';
   const body = hasBody(request) ? request : null;
   let isLate = false;
   let timer: NodeJS.Timeout | undefined;
@@ -84,7 +85,7 @@ async function send(agent: Agent, gateway: Gateway, route: GatewayRoute, request
       isLate = true;
       signal.emit('abort');
     }, route.timeoutMs);
-    const answer = await agent.request({
+    return await agent.request({
       origin: route.upstream.origin,
       path: upstreamPath(route, request.url ?? '/'),
       method: (request.method ?? 'GET') as 'GET',
@@ -94,14 +95,11 @@ async function send(agent: Agent, gateway: Gateway, route: GatewayRoute, request
       responseHeaders: 'raw',
       signal,
     });
-    outcome = `${Math.floor(answer.statusCode / 100)}xx`;
-    return answer;
   } catch (error) {
     if (isLate || error instanceof undiciErrors.HeadersTimeoutError || error instanceof undiciErrors.ConnectTimeoutError) throw new Problem('upstream_timeout', { cause: error });
     throw new Problem('upstream_unavailable', { cause: error });
   } finally {
     clearTimeout(timer);
-    end({ outcome });
   }
 }
 

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Gateway } from './gateway.js';
+import type { GatewayRoute } from './gatewayRoutes.js';
 import type { Metrics } from './metrics.js';
 import { inRequest } from './requestContext.js';
 import type { Tracer } from './tracing.js';
@@ -58,6 +59,24 @@ function setHeader(request: IncomingMessage, name: string, value: string): void 
   request.headers[name] = value;
 }
 
+/** Asks somebody, and notes the class of the status that came back; `failed` when none did. */
+async function noting<Answer>(note: (outcome: string) => void, ask: () => Promise<Answer>, statusOf: (answer: Answer) => number): Promise<Answer> {
+  let outcome = 'failed';
+  try {
+    const answer = await ask();
+    outcome = `${Math.floor(statusOf(answer) / 100)}xx`;
+    return answer;
+  } finally {
+    note(outcome);
+  }
+}
+
+/** Asks a route's upstream, and times it until its answer's head. */
+export function timedUpstream<Answer>({ metrics }: Pick<Gateway, 'metrics'>, route: Pick<GatewayRoute, 'path'>, ask: () => Promise<Answer>, statusOf: (answer: Answer) => number): Promise<Answer> {
+  const end = metrics.upstreamSeconds.startTimer({ route: route.path });
+  return noting((outcome) => void end({ outcome }), ask, statusOf);
+}
+
 /** The last segments of the provider's endpoints as a label may hold them. */
 const ENDPOINTS = new Set(['openid-configuration', 'certs', 'token', 'userinfo', 'revoke', 'logout', 'auth']);
 
@@ -68,14 +87,9 @@ export function observedFetch(metrics: Pick<Metrics, 'providerSeconds'>, tracer:
     const endpoint = ENDPOINTS.has(last) ? last : 'other';
     const span = tracer?.begin(`provider ${endpoint}`, 'client', null);
     const end = metrics.providerSeconds.startTimer({ endpoint });
-    let outcome = 'failed';
-    try {
-      const answer = await base(input, span ? { ...init, headers: { ...Object.fromEntries(new Headers(init?.headers)), traceparent: span.traceparent } } : init);
-      outcome = `${Math.floor(answer.status / 100)}xx`;
-      return answer;
-    } finally {
+    return noting((outcome) => {
       end({ outcome });
       span?.end({ 'session_gateway.endpoint': endpoint, 'session_gateway.outcome': outcome }, outcome === 'failed' || outcome === '5xx');
-    }
+    }, () => base(input, span ? { ...init, headers: { ...Object.fromEntries(new Headers(init?.headers)), traceparent: span.traceparent } } : init), ({ status }) => status);
   };
 }

@@ -7,6 +7,7 @@ import { Problem } from './errors.js';
 import type { Gateway } from './gateway.js';
 import type { GatewayRoute } from './gatewayRoutes.js';
 import { proveSameOrigin } from './sameOrigin.js';
+import { timedUpstream } from './telemetry.js';
 import { type Access, type FutileRenewals, renewedAccess, requireAccess } from './upstreamAccess.js';
 import { answerHeaders, type Credentials, headerOf, requestHeaders, upstreamPath } from './upstreamHeaders.js';
 import { asksForNonce, proven } from './upstreamProofs.js';
@@ -82,10 +83,11 @@ export function createTunnels(gateway: Gateway, futile: FutileRenewals): Tunnels
       proveSameOrigin((name) => headerOf(request, name), gateway.config.publicUrl.origin);
       let access = await requireAccess(gateway, futile, route, request);
       const shakeWith = async ({ credentials }: Access): Promise<Shaken> => {
-        const first = await shake(gateway, route, request, socket, credentials);
+        const ask = (): Promise<Shaken> => timedUpstream(gateway, route, () => shake(gateway, route, request, socket, credentials), ({ response }) => response.statusCode ?? 0);
+        const first = await ask();
         if (!asksForNonce(gateway, route, credentials, first.response.statusCode ?? 0, first.response.rawHeaders)) return first;
         first.response.destroy();
-        return shake(gateway, route, request, socket, credentials);
+        return ask();
       };
       let answer = await shakeWith(access);
       const renewed = answer.response.statusCode === 401 ? await renewedAccess(gateway, futile, route, access) : null;
@@ -128,8 +130,6 @@ interface Shaken {
 
 /** The client's handshake, sent on. A client that goes away meanwhile takes it back. */
 async function shake(gateway: Gateway, route: GatewayRoute, request: IncomingMessage, socket: Duplex, credentials: Credentials): Promise<Shaken> {
-  const end = gateway.metrics.upstreamSeconds.startTimer({ route: route.path });
-  let outcome = 'failed';
   const headers = requestHeaders(gateway, request, await proven(gateway, route, request, credentials));
   const secure = route.upstream.protocol === 'https:';
   const outgoing: ClientRequest = (secure ? httpsRequest : httpRequest)({
@@ -150,11 +150,7 @@ async function shake(gateway: Gateway, route: GatewayRoute, request: IncomingMes
     outgoing.once('response', (response) => resolve({ response, upstream: null, head: Buffer.alloc(0) }));
     outgoing.once('error', (error) => reject(error instanceof Problem ? error : new Problem('upstream_unavailable', { cause: error })));
     outgoing.end();
-  }).then((answer) => {
-    outcome = `${Math.floor((answer.response.statusCode ?? 0) / 100)}xx`;
-    return answer;
   }).finally(() => {
-    end({ outcome });
     clearTimeout(late);
     socket.off('close', gone);
   });

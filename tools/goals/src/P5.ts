@@ -2,7 +2,7 @@ import { createCipheriv, createDecipheriv, createSecretKey, type KeyObject, rand
 import process from 'node:process';
 import { createKeyring, TokenEncryption } from '@session-gateway/keycloak-auth';
 import { runGoal } from './goal.js';
-import { rounded } from './statistics.js';
+import { median, rounded } from './statistics.js';
 
 const LIMIT = 1.6;
 const SIZES = [512, 1536, 4096];
@@ -36,7 +36,6 @@ function compare(rounds: number, ours: (index: number) => unknown, bare: (index:
   };
   for (let i = 0; i < 5; i++) round();
   const sums = Array.from({ length: rounds }, round);
-  const median = (values: number[]): number => values.sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? NaN;
   return {
     ratio: rounded(median(sums.map((sum) => sum.ours / sum.bare))),
     oursMicros: rounded(median(sums.map((sum) => sum.ours / PER_ROUND))), bareMicros: rounded(median(sums.map((sum) => sum.bare / PER_ROUND))),

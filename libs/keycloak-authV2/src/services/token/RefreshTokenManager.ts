@@ -173,36 +173,39 @@ export class RefreshTokenManager {
       if (isAuthError(error)) await events.note({ event: 'refresh_failed', reason: error.reason ?? error.code, ...about(session), actor: 'provider' });
       return this.#fail(error, session);
     }
-    const revoke = (reason: 'subject_changed' | 'grant_ended'): Promise<void> => revokeAtProvider({ client, events }, [{ ...session, reason, refreshToken: tokens.refreshToken }]);
     if (tokens.identity.subject !== session.subject) {
       // OpenID Connect Core §12.2: the refreshed ID Token must be about the same person.
       this.#o.onOutcome?.('subject_changed', session.id);
       await endSessions({ vault, store, events }, { id: session.id }, 'subject_changed');
-      await revoke('subject_changed');
+      await this.#revoke(session, tokens, 'subject_changed');
       throw gone();
     }
     return new Promise((resolve, reject) => {
       const tell = (trouble: unknown): void => {
-        if (!this.#overdue.has(session.id)) this.#overdue.set(session.id, { done, trouble });
+        this.#overdue.set(session.id, { done, trouble });
         reject(trouble);
       };
-      const done = this.#conclude(session, tokens, tell, () => revoke('grant_ended')).finally(() => this.#overdue.delete(session.id));
+      const done = this.#conclude(session, tokens, tell).finally(() => this.#overdue.delete(session.id));
       done.then(resolve, reject);
     });
   }
 
   /** Stores what the provider gave. `tell` is called when that takes longer than callers are to wait. */
-  async #conclude(session: Session, tokens: TokenSet, tell: (trouble: unknown) => void, revoke: () => Promise<void>): Promise<Session> {
+  async #conclude(session: Session, tokens: TokenSet, tell: (trouble: unknown) => void): Promise<Session> {
     const written = await this.#write(session, tokens, tell);
     const current = await this.#o.store.reload(session.id);
     if (!written && !current) {
       // The session ended while the provider answered: what came must not live on.
       this.#o.onOutcome?.('late', session.id);
-      await revoke();
+      await this.#revoke(session, tokens, 'grant_ended');
     }
     if (!current) throw gone();
     if (written) this.#o.onOutcome?.('refreshed', session.id);
     return current;
+  }
+
+  #revoke(session: Session, { refreshToken }: TokenSet, reason: 'subject_changed' | 'grant_ended'): Promise<void> {
+    return revokeAtProvider(this.#o, [{ ...session, reason, refreshToken }]);
   }
 
   /** The old refresh token is spent by now, so an outage of PostgreSQL must not lose the new one. */
