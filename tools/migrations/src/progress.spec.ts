@@ -28,7 +28,7 @@ describe('what the job says', () => {
     progress.progress({ ...at, throttledBy: 'held to 500 rows/s' });
     clock.now += 50;
     progress.progress({ ...at, scanned: 510 });
-    expect(written).toEqual(['\r\x1b[K[###.......]  25%  500 rows/s, 3 s left, held to 500 rows/s, sweep 1, changed 400, 500 of 2,000 rows'.slice(0, 4 + 99)]);
+    expect(written).toEqual(['\r\x1b[K[###.......]  25%  500 rows/s, 3 s left (held to 500 rows/s), sweep 1, changed 400, 500 of 2,000 rows'.slice(0, 4 + 99)]);
     progress.note('a note');
     progress.end();
     expect(written.slice(1)).toEqual(['\r\x1b[K', 'a note\n']);
@@ -38,8 +38,8 @@ describe('what the job says', () => {
     const { written, clock, progress } = screen(false);
     for (clock.now = 500; clock.now <= 7_000; clock.now += 500) progress.progress({ ...at, scanned: clock.now, lostRace: 2, throttledBy: 'working 50 % of the time', total: 1_000_000 });
     expect(written).toEqual([
-      '1,000 rows/s, 17 min left, lost races 2, working 50 % of the time, sweep 1, changed 400, 3,000 of 1,000,000 rows\n',
-      '1,000 rows/s, 17 min left, lost races 2, working 50 % of the time, sweep 1, changed 400, 6,000 of 1,000,000 rows\n',
+      '1,000 rows/s, 17 min left (working 50 % of the time), lost races 2, sweep 1, changed 400, 3,000 of 1,000,000 rows\n',
+      '1,000 rows/s, 17 min left (working 50 % of the time), lost races 2, sweep 1, changed 400, 6,000 of 1,000,000 rows\n',
     ]);
   });
 

@@ -36,7 +36,7 @@ export function createProgress(screen: Screen, now: () => number = Date.now): Wa
       const left = rate > 0 ? Math.max(0, (at.total - at.scanned) / rate) : 0;
       // What matters most comes first: a narrow terminal cuts the rest off.
       const text = [
-        `${number(rate)} rows/s`, `${duration(left)} left`, ...(at.lostRace > 0 ? [`lost races ${number(at.lostRace)}`] : []), ...(at.throttledBy ? [at.throttledBy] : []),
+        `${number(rate)} rows/s`, `${duration(left)} left${at.throttledBy ? ` (${at.throttledBy})` : ''}`, ...(at.lostRace > 0 ? [`lost races ${number(at.lostRace)}`] : []),
         `sweep ${at.sweep}`, `changed ${number(at.changed)}`, `${number(at.scanned)} of ${number(at.total)} rows`,
       ].join(', ');
       if (!screen.isTTY) {
