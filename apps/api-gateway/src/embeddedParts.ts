@@ -35,23 +35,25 @@ export async function startEmbeddedParts(config: Config): Promise<EmbeddedParts>
   const { createDevelopmentProvider, readOrCreateSecret, startEmbeddedPostgres } = await import('@session-gateway/embedded');
   const dataDir = resolve(config.dataDir);
   const encryptionKey = config.keyring ? undefined : readOrCreateSecret(join(dataDir, 'session-token-encryption.key'));
-  const postgres = config.databaseUrl === undefined ? await startEmbeddedPostgres({ dataDir: join(dataDir, 'postgres') }) : null;
-
-  let { keycloak } = config as { keycloak: KeycloakClientOptions | undefined };
-  let provider: Awaited<ReturnType<typeof createDevelopmentProvider>> | null = null;
-  if (keycloak === undefined) {
+  const startProvider = async (): Promise<{ provider: Awaited<ReturnType<typeof createDevelopmentProvider>> | null; keycloak: KeycloakClientOptions }> => {
+    if (config.keycloak !== undefined) return { provider: null, keycloak: config.keycloak };
     const { origin } = config.publicUrl;
     const issuer = origin + REALM_PATH;
     const local = `http://${config.host.includes(':') ? `[${config.host}]` : config.host}:${config.port}`;
     const clientSecret = readOrCreateSecret(join(dataDir, 'client-secret.key'));
-    provider = await createDevelopmentProvider({
+    const provider = await createDevelopmentProvider({
       issuer, dataDir: join(dataDir, 'provider'), clientId: CLIENT_ID, clientSecret,
       redirectUris: [`${origin}/auth/callback`], postLogoutRedirectUris: [`${origin}/`],
       backchannelLogoutUri: `${local}/auth/backchannel-logout`,
     });
     // It is served by this process: its own calls need not find their way through PUBLIC_URL.
-    keycloak = { issuer, clientId: CLIENT_ID, clientSecret, internalUrl: local + REALM_PATH };
-  }
+    return { provider, keycloak: { issuer, clientId: CLIENT_ID, clientSecret, internalUrl: local + REALM_PATH } };
+  };
+  // Side by side: at a first start the one makes its files while the other makes its keys.
+  const [postgres, { provider, keycloak }] = await Promise.all([
+    config.databaseUrl === undefined ? startEmbeddedPostgres({ dataDir: join(dataDir, 'postgres') }) : null,
+    startProvider(),
+  ]);
   const listener = provider?.handler;
   return {
     ...common,

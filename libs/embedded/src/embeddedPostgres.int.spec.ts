@@ -3,6 +3,7 @@ import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from '@jest/globals';
+import { Client } from 'pg';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from './embeddedPostgres.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'session-gateway-embedded-'));
@@ -48,6 +49,22 @@ test('several starts at once end with one server', async () => {
   const all = await Promise.all([1, 2, 3].map(() => start(join(folder, 'race'))));
   expect(new Set(all.map(({ pid }) => pid)).size).toBe(1);
   expect(all.filter(({ startedHere }) => startedHere)).toHaveLength(1);
+});
+
+test('a start while the last server is still stopping waits for its end', async () => {
+  const dataDir = join(folder, 'stopping');
+  const first = await start(dataDir);
+  // SIGTERM lets clients that are connected go on, so the end comes when this one leaves.
+  const client = new Client({ connectionString: first.url });
+  await client.connect();
+  process.kill(first.pid, 'SIGTERM');
+  const status = (): string | undefined => readFileSync(join(dataDir, 'cluster/postmaster.pid'), 'utf8').split('\n')[7]?.trim();
+  while (status() !== 'stopping') await new Promise((resolve) => setTimeout(resolve, 5));
+  const again = start(dataDir);
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  await client.end();
+  const second = await again;
+  expect([second.startedHere, second.pid === first.pid, await speaks(second.url)]).toEqual([true, false, true]);
 });
 
 test('a server that was killed is started again, also when its pid file names another program', async () => {

@@ -11,6 +11,7 @@ import { postgresBinaries, runAsUnprivileged, withoutRoot } from './postgresBina
 const run = promisify(execFile);
 const USER = 'session_gateway';
 const START_TIMEOUT_MS = 30_000;
+const ATTEMPTS = 3;
 
 /** A PostgreSQL on a loopback port, with its files in one folder. */
 export interface EmbeddedPostgres {
@@ -33,10 +34,24 @@ export async function startEmbeddedPostgres({ dataDir }: { dataDir: string }): P
     stop: async () => (startedHere ? stop(running.pid) : undefined),
   });
   if (!existsSync(join(cluster, 'PG_VERSION'))) await initialise(dataDir, cluster, password);
-  const running = await runningOne(cluster);
-  if (running) return found(running, false);
-
   const log = join(dataDir, 'postgres.log');
+  const end = Date.now() + START_TIMEOUT_MS;
+  for (let attempt = 1; ; attempt++) {
+    // One that is stopping keeps the files locked until it has written everything down.
+    while (isLocked(cluster) && Date.now() < end) {
+      const running = await runningOne(cluster);
+      if (running) return found(running, false);
+      await delay(20);
+    }
+    const outcome = await startOnce(dataDir, cluster, log, end);
+    if (typeof outcome !== 'string') return found(outcome, outcome.startedHere);
+    // Another process may have taken the port or the files in between; what is really wrong stays wrong.
+    if (attempt === ATTEMPTS || Date.now() >= end) throw new Error(`the embedded PostgreSQL does not start (${outcome}): see ${log}, or set DATABASE_URL`);
+  }
+}
+
+/** Starts a server, or joins the one of a process that was quicker; the reason where neither answers. */
+async function startOnce(dataDir: string, cluster: string, log: string, end: number): Promise<(Running & { startedHere: boolean }) | string> {
   const port = await freePort();
   const settings = { listen_addresses: '127.0.0.1', port, unix_socket_directories: '', max_connections: 100, shared_buffers: '64MB' };
   const { command, args, ...user } = withoutRoot(postgresBinaries().postgres, ['-D', cluster, ...Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`])], [cluster]);
@@ -49,16 +64,17 @@ export async function startEmbeddedPostgres({ dataDir }: { dataDir: string }): P
   child.once('error', (error) => { exit = error.message; });
   child.once('exit', (code, signal) => { exit = `it ended with ${code ?? signal ?? 'an error'}`; });
 
-  for (const end = Date.now() + START_TIMEOUT_MS; Date.now() < end; await delay(20)) {
+  for (; Date.now() < end; await delay(20)) {
     const started = await runningOne(cluster);
-    if (started) return found(started, started.pid === child.pid);
-    // Another process may have been quicker: then that one's is the one to use.
-    if (exit !== null && !existsSync(join(cluster, 'postmaster.pid'))) break;
+    if (started) return { ...started, startedHere: started.pid === child.pid };
+    if (exit !== null && !isLocked(cluster)) return exit;
   }
-  throw new Error(`the embedded PostgreSQL does not start (${exit ?? 'no answer in time'}): see ${log}, or set DATABASE_URL`);
+  return exit ?? 'no answer in time';
 }
 
 interface Running { pid: number; port: number }
+
+const isLocked = (cluster: string): boolean => existsSync(join(cluster, 'postmaster.pid'));
 
 /** The server that says it is ready and answers on its port; a left-over pid file of a process that is no PostgreSQL is removed. */
 async function runningOne(cluster: string): Promise<Running | null> {
