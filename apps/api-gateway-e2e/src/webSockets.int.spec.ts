@@ -92,17 +92,18 @@ describe('a WebSocket', () => {
     if ([400, 401].includes(status) || answer.includes('csrf_rejected')) expect(stack.upstream.count()).toBe(before);
   });
 
-  test.each<[number, string, () => string]>([
+  test.each<[number, string, () => string, string?]>([
     [101, '/ws', () => `Cookie: ${cookie}\r\nOrigin: ${stack.url}\r\n`], [401, '/ws', () => `Origin: ${stack.url}\r\n`], [403, '/ws/status/403', () => `Cookie: ${cookie}\r\nOrigin: ${stack.url}\r\n`],
-  ])('that is answered %s is found in the log and at the upstream by its id, and counted', async (status, path, headers) => {
+    [400, '/ws/%2e%2e/open', () => `Origin: ${stack.url}\r\n`, 'refused'],
+  ])('that is answered %s is found in the log and at the upstream by its id, and counted', async (status, path, headers, route = '/ws') => {
     const id = `handshake-${status}`;
     const reached = (): Promise<number> => handshakes(`${Math.floor(status / 100)}xx`);
     const before = await reached();
     expect(statusOf(await shake(path, `${headers()}X-Request-Id: ${id}\r\n`))).toBe(status);
     const line = (): string | undefined => stack.gateways[0]!.stdout().split('\n').find((one) => one.includes(id) && one.includes('"event":"request"'));
     await until(() => line() !== undefined, { what: 'the line' });
-    expect(JSON.parse(line()!)).toMatchObject({ event: 'request', request: id, route: '/ws', status, method: 'GET' });
-    const asked = status !== 401;
+    expect(JSON.parse(line()!)).toMatchObject({ event: 'request', request: id, route, status, method: 'GET' });
+    const asked = ![400, 401].includes(status);
     expect(stack.upstream.requests.filter((request) => request.headers['x-request-id'] === id)).toHaveLength(asked ? 1 : 0);
     expect(await reached()).toBe(before + (asked ? 1 : 0));
   });

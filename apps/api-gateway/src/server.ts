@@ -88,7 +88,9 @@ export function createPublicServer(gateway: Gateway, developmentProvider: { path
   server.on('upgrade', (request, socket, head) => {
     socket.on('error', () => socket.destroy());
     upgrade(request, socket, head).catch((error: unknown) => {
-      if (!socket.destroyed) fail(gateway, request, responseOn(request, socket), error);
+      if (socket.destroyed) return;
+      const response = responseOn(request, socket);
+      observe(gateway, request, response, () => 'refused', () => fail(gateway, request, response, error));
     });
   });
   return {
