@@ -35,23 +35,28 @@ export async function startEmbeddedPostgres({ dataDir }: { dataDir: string }): P
   });
   if (!existsSync(join(cluster, 'PG_VERSION'))) await initialise(dataDir, cluster, password);
   const log = join(dataDir, 'postgres.log');
-  const end = Date.now() + START_TIMEOUT_MS;
-  for (let attempt = 1; ; attempt++) {
-    // One that is stopping keeps the files locked until it has written everything down.
-    while (isLocked(cluster) && Date.now() < end) {
-      const running = await runningOne(cluster);
-      if (running) return found(running, false);
-      await delay(20);
-    }
-    const outcome = await startOnce(dataDir, cluster, log, end);
-    if (typeof outcome !== 'string') return found(outcome, outcome.startedHere);
+  let server: Launched | null = null;
+  let attempts = 0;
+  for (const end = Date.now() + START_TIMEOUT_MS; Date.now() < end; await delay(20)) {
+    const running = await runningOne(cluster);
+    // Another process may have been quicker: then that one's is the one to use.
+    if (running) return found(running, running.pid === server?.pid);
+    // The files are locked while one starts, and while one that stops has not written everything down.
+    if (isLocked(cluster) || (server !== null && server.exit === null)) continue;
     // Another process may have taken the port or the files in between; what is really wrong stays wrong.
-    if (attempt === ATTEMPTS || Date.now() >= end) throw new Error(`the embedded PostgreSQL does not start (${outcome}): see ${log}, or set DATABASE_URL`);
+    if (attempts++ === ATTEMPTS) break;
+    server = await launch(dataDir, cluster, log);
   }
+  throw new Error(`the embedded PostgreSQL does not start (${server?.exit ?? 'no answer in time'}): see ${log}, or set DATABASE_URL`);
 }
 
-/** Starts a server, or joins the one of a process that was quicker; the reason where neither answers. */
-async function startOnce(dataDir: string, cluster: string, log: string, end: number): Promise<(Running & { startedHere: boolean }) | string> {
+interface Launched {
+  readonly pid: number | undefined;
+  /** Why it ended; null while it runs. */
+  exit: string | null;
+}
+
+async function launch(dataDir: string, cluster: string, log: string): Promise<Launched> {
   const port = await freePort();
   const settings = { listen_addresses: '127.0.0.1', port, unix_socket_directories: '', max_connections: 100, shared_buffers: '64MB' };
   const { command, args, ...user } = withoutRoot(postgresBinaries().postgres, ['-D', cluster, ...Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`])], [cluster]);
@@ -60,16 +65,10 @@ async function startOnce(dataDir: string, cluster: string, log: string, end: num
   const child = spawn(command, args, { ...user, detached: true, stdio: ['ignore', output, output], env: environment(dataDir) });
   closeSync(output);
   child.unref();
-  let exit: string | null = null;
-  child.once('error', (error) => { exit = error.message; });
-  child.once('exit', (code, signal) => { exit = `it ended with ${code ?? signal ?? 'an error'}`; });
-
-  for (; Date.now() < end; await delay(20)) {
-    const started = await runningOne(cluster);
-    if (started) return { ...started, startedHere: started.pid === child.pid };
-    if (exit !== null && !isLocked(cluster)) return exit;
-  }
-  return exit ?? 'no answer in time';
+  const server: Launched = { pid: child.pid, exit: null };
+  child.once('error', (error) => { server.exit = error.message; });
+  child.once('exit', (code, signal) => { server.exit = `it ended with ${code ?? signal ?? 'an error'}`; });
+  return server;
 }
 
 interface Running { pid: number; port: number }
