@@ -106,6 +106,13 @@ describe('the keys of a process', () => {
     expect(await refusal(ring('a b*'))).toEqual([expect.stringContaining('token_keys: the canary of a does not open although the key is the right one')]);
   });
 
+  test('are judged by the last promotion, also of two in one millisecond', async () => {
+    await confirmKeys(db, ring('a b*'), 'v2+plan');
+    await db.sql.query(`UPDATE token_keys SET promoted_at = timestamptz '2026-01-01 00:00:00.000100Z' + CASE kid WHEN 'b' THEN interval '1 microsecond' ELSE interval '0' END`);
+    expect(await keyFaults(db.sql, ring('a'))).toEqual([expect.stringContaining('the key b, which')]);
+    expect(await keyFaults(db.sql, ring('b'))).toEqual([]);
+  });
+
   test('are refused when the primary has been retired, or the promoted key is missing; a promotion can be taken back', async () => {
     await confirmKeys(db, ring('a b c*'), 'v2+plan');
     const unretire = await announce(db.sql, 'a', 'retired');

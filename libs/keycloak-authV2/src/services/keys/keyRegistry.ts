@@ -22,6 +22,8 @@ export interface KnownKey {
   readonly createdAt: Date;
   readonly promotedAt: Date | null;
   readonly retiredAt: Date | null;
+  /** Whether it is the one promoted last of those that are not retired; PostgreSQL says so, whose clock is finer than a Date. */
+  readonly isPromoted: boolean;
 }
 
 /** What live sessions hold of formats from before. */
@@ -49,8 +51,10 @@ export async function countStored(sql: Sql): Promise<StoredCount[]> {
 
 /** Every key that values of this database were ever sealed under. */
 export async function knownKeys(sql: Sql): Promise<KnownKey[]> {
-  return sql.query<{ kid: string; fingerprint: string; canary: string; createdAt: Date; promotedAt: Date | null; retiredAt: Date | null }>(
-    `SELECT kid, fingerprint, canary, created_at AS "createdAt", promoted_at AS "promotedAt", retired_at AS "retiredAt" FROM token_keys ORDER BY created_at, kid`);
+  return sql.query<{ kid: string; fingerprint: string; canary: string; createdAt: Date; promotedAt: Date | null; retiredAt: Date | null; isPromoted: boolean }>(
+    `SELECT kid, fingerprint, canary, created_at AS "createdAt", promoted_at AS "promotedAt", retired_at AS "retiredAt",
+       retired_at IS NULL AND coalesce(promoted_at = max(promoted_at) FILTER (WHERE retired_at IS NULL) OVER (), false) AS "isPromoted"
+     FROM token_keys ORDER BY created_at, kid`);
 }
 
 /** What the database's list of keys says against a process's keyring; a glance, whatever the size of the tables. */
@@ -136,7 +140,7 @@ export function faultOf(keyring: Keyring, known: KnownKey): string | null {
 function faultsAmong(known: readonly KnownKey[], keyring: Keyring): string[] {
   const faults = known.flatMap((key) => faultOf(keyring, key) ?? []);
   if (known.some((key) => key.kid === keyring.primary && key.retiredAt)) faults.push(`${NAMES}: the primary key ${keyring.primary} has been retired: make another key the primary`);
-  const promoted = known.filter((key) => key.promotedAt && !key.retiredAt).sort((a, b) => Number(b.promotedAt) - Number(a.promotedAt))[0];
+  const promoted = known.find((key) => key.isPromoted);
   if (promoted && !keyring.key(promoted.kid)) faults.push(`${NAMES}: the key ${promoted.kid}, which gateways were told to seal under, is missing: take the newest keyring`);
   return faults;
 }
