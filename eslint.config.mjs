@@ -32,7 +32,7 @@ const depConstraints = (inSpecs) => Object.entries(may).map(([sourceTag, targets
     ? {}
     : { bannedExternalImports: Object.entries(owned).flatMap(([tag, names]) => (tag === sourceTag ? [] : names)) }),
 }));
-const boundaries = (inSpecs) => ['error', { allow: [], depConstraints: depConstraints(inSpecs), enforceBuildableLibDependency: false }];
+const boundaries = (inSpecs) => ['error', { allow: [], banTransitiveDependencies: true, depConstraints: depConstraints(inSpecs), enforceBuildableLibDependency: false }];
 
 const ciphers = ['createCipheriv', 'createDecipheriv', 'scrypt', 'scryptSync', 'hkdf', 'hkdfSync'].map((name) => ({
   name: 'node:crypto', importNames: [name], message: 'Ciphers and key derivation live in services/encryption only.',
