@@ -41,11 +41,17 @@ describe('what a browser is told', () => {
     await browser.close();
   });
 
-  test('is to keep nothing that stands behind a login, unless its upstream says so', async () => {
+  test('is to keep nothing that stands behind a login, whatever its upstream says', async () => {
     const browser = await stack.login();
-    expect((await browser.get(`${stack.url}/api/x`)).headers['cache-control']).toBe('no-store');
-    expect((await browser.get(`${stack.url}/api/sse/1`)).headers['cache-control']).toBe('no-cache, private');
-    expect((await browser.get(`${stack.url}/open/x`)).headers['cache-control']).toBeUndefined();
+    const told = async (path: string) => {
+      const { headers } = await browser.get(stack.url + path);
+      return [headers['cache-control'], headers['cdn-cache-control'], headers['surrogate-control'], headers['etag']];
+    };
+    expect(await told('/api/x')).toEqual(['no-store', undefined, undefined, undefined]);
+    expect(await told('/api/sse/1')).toEqual(['no-store', undefined, undefined, undefined]);
+    expect(await told('/api/cacheable')).toEqual(['no-store', undefined, undefined, '"1"']);
+    expect(await told('/open/x')).toEqual([undefined, undefined, undefined, undefined]);
+    expect(await told('/open/cacheable')).toEqual([['public', 'max-age=60'], 'max-age=60', 'max-age=60', '"1"']);
   });
 
   test('is at logout to forget what its pages kept; another site\'s form makes it forget nothing', async () => {

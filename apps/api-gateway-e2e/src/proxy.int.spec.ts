@@ -63,7 +63,8 @@ describe('a route', () => {
   });
 
   test('passes other cookies and hides its own in both directions', async () => {
-    await browser.get(`${stack.url}/api/cookies`, { headers: { cookie: `a=1; ${cookie}; login-x=y; b={"c":2}` }, cookies: false });
+    const answer = await browser.get(`${stack.url}/api/cookies`, { headers: { cookie: `a=1; ${cookie}; login-x=y; b={"c":2}` }, cookies: false });
+    expect(answer.setCookies).toEqual(['a=1; Path=/', 'b=2; Path=/; HttpOnly']);
     expect(last().headers['cookie']).toBe('a=1; b={"c":2}');
   });
 
@@ -188,6 +189,15 @@ describe('on the wire', () => {
   test('letters that are encoded do not lead past a rule', async () => {
     const before = stack.upstream.count();
     for (const target of ['/%61pi/x', '/a%70i/x', '/%2561pi/x']) expect([400, 401]).toContain(statusOf(await get(target, '')));
+    expect(stack.upstream.count()).toBe(before);
+  });
+
+  test('TRACE, whose answer would show the token, goes nowhere', async () => {
+    const before = stack.upstream.count();
+    for (const target of ['/api/x', '/open/x', '/auth/session', `${stack.url}/api/x`]) {
+      const answer = await raw(`TRACE ${target} HTTP/1.1\nHost: gateway\nCookie: ${cookie}\nConnection: close\n\n`);
+      expect([statusOf(answer), answer]).toEqual([405, expect.stringMatching(/\r\nAllow: GET, HEAD, .*"code":"method_not_allowed"/s)]);
+    }
     expect(stack.upstream.count()).toBe(before);
   });
 

@@ -1,5 +1,6 @@
 import type { ServerResponse } from 'node:http';
 import type { Config } from './config.js';
+import type { GatewayRoute } from './gatewayRoutes.js';
 import { STYLE_SOURCE } from './page.js';
 
 /** Two years, as browsers' preload lists ask for; subdomains are not ours to bind (RFC 6797 §6.1). */
@@ -22,15 +23,22 @@ export function protectBrowser(response: ServerResponse, { publicUrl }: Pick<Con
   if (answeredHere) for (const [name, value] of OWN) response.setHeader(name, value);
 }
 
+/** Fields that tell caches what they may keep (RFC 9111 §5.2; RFC 9213 for one kind of cache; Surrogate-Control for those in front of a site). */
+const CACHE_CONTROL = /^((.+-)?cache-control|surrogate-control)$/i;
+
 /**
- * What an upstream's `Cache-Control` becomes behind a login: `no-store` where it says nothing. The upstream saw a bearer token, which keeps shared caches
- * away unless it says otherwise (RFC 9111 §3.5); a cache in front of the gateway sees a cookie, which does not.
+ * What caches are told of an answer behind a login: to keep nothing. Where the route leaves that to its upstream, what the upstream says, and `no-store`
+ * where it says nothing. The upstream saw a bearer token, which keeps shared caches away unless it says otherwise (RFC 9111 §3.5); a cache in front of the
+ * gateway sees a cookie, which does not.
  */
-export function cachedBehindLogin(rawHeaders: readonly string[]): string[] {
+export function cachedBehindLogin(rawHeaders: readonly string[], { cache }: Pick<GatewayRoute, 'cache'>): string[] {
+  const at = rawHeaders.findIndex((name, i) => i % 2 === 0 && name.toLowerCase() === 'cache-control');
+  if (!cache || at === -1) {
+    const others = rawHeaders.filter((_, i) => !CACHE_CONTROL.test(rawHeaders[i - (i % 2)] ?? ''));
+    return [...others, 'Cache-Control', 'no-store'];
+  }
   const headers = [...rawHeaders];
-  const at = headers.findIndex((name, i) => i % 2 === 0 && name.toLowerCase() === 'cache-control');
-  if (at === -1) headers.push('Cache-Control', 'no-store');
-  else if (!/\b(no-store|private|public|s-maxage)\b/i.test(headers[at + 1] ?? '')) headers[at + 1] = `${headers[at + 1] ?? ''}, private`;
+  if (!/\b(no-store|private|public|s-maxage)\b/i.test(headers[at + 1] ?? '')) headers[at + 1] = `${headers[at + 1] ?? ''}, private`;
   return headers;
 }
 

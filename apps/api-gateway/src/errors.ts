@@ -5,7 +5,7 @@ import { type AuthErrorCode, isAuthError, type KeyErrorCode } from '@session-gat
 export type ProblemCode =
   | Exclude<AuthErrorCode, KeyErrorCode>
   | 'session_not_found' | 'session_expired' | 'cookie_ambiguous' | 'csrf_rejected' | 'navigation_required' | 'return_to_rejected'
-  | 'path_ambiguous' | 'request_invalid' | 'request_too_large' | 'address_too_long' | 'headers_too_large' | 'request_timeout' | 'rate_limited' | 'forbidden' | 'not_found'
+  | 'path_ambiguous' | 'request_invalid' | 'method_not_allowed' | 'request_too_large' | 'address_too_long' | 'headers_too_large' | 'request_timeout' | 'rate_limited' | 'forbidden' | 'not_found'
   | 'storage_unavailable' | 'upstream_unavailable' | 'upstream_timeout' | 'internal_error';
 
 interface ProblemKind {
@@ -30,6 +30,7 @@ export const PROBLEMS: Readonly<Record<ProblemCode, ProblemKind>> = {
   logout_token_invalid: { status: 400, title: 'The logout token is not acceptable.' },
   path_ambiguous: { status: 400, title: 'The path could be read in two ways.' },
   request_invalid: { status: 400, title: 'The request is not valid.' },
+  method_not_allowed: { status: 405, title: 'TRACE is not served: its answer would show what a request was given on the way.' },
   request_too_large: { status: 413, title: 'The request is too large.' },
   address_too_long: { status: 414, title: 'The address is too long.' },
   headers_too_large: { status: 431, title: 'The request\'s headers are too large.' },
@@ -73,6 +74,8 @@ export class Problem extends Error {
       'Content-Type': 'application/problem+json',
       'Cache-Control': 'no-store',
       ...(this.retryAfterSeconds === undefined ? {} : { 'Retry-After': String(this.retryAfterSeconds) }),
+      // A 405 has to say what would do (RFC 9110 §15.5.6).
+      ...(this.code === 'method_not_allowed' ? { Allow: 'GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE' } : {}),
       ...(this.code === 'bearer_invalid' ? { 'WWW-Authenticate': 'Bearer error="invalid_token"' } : {}),
     };
   }

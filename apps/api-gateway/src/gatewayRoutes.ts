@@ -14,6 +14,7 @@ const RouteSchema = Type.Object({
   ], { description: '"access", "none" or { "audience": "…" }' })),
   websocket: Type.Optional(Type.Boolean()),
   timeoutMs: Type.Optional(Type.Integer({ minimum: 1, maximum: 3_600_000 })),
+  cache: Type.Optional(Type.Boolean()),
 }, { additionalProperties: false });
 
 /** One line of the routing table: what is forwarded where, and who may. */
@@ -29,6 +30,8 @@ export interface GatewayRoute {
   readonly token: 'access' | 'none' | { readonly audience: string };
   readonly websocket: boolean;
   readonly timeoutMs: number;
+  /** Whether the upstream says what a browser may keep of its answers behind a login; nothing, otherwise. */
+  readonly cache: boolean;
 }
 
 const DEFAULT_TIMEOUT_MS = 60_000;
@@ -66,6 +69,7 @@ export function parseRoutes(json: string | undefined): { routes: GatewayRoute[];
       token: route.token ?? 'access',
       websocket: route.websocket ?? false,
       timeoutMs: route.timeoutMs ?? DEFAULT_TIMEOUT_MS,
+      cache: route.cache ?? false,
     } satisfies GatewayRoute] : [];
   });
   return { routes, problems };

@@ -2,18 +2,17 @@ import { EventEmitter } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { Agent, type Dispatcher, errors as undiciErrors } from 'undici';
-import { cachedBehindLogin } from './browserHeaders.js';
 import { Problem } from './errors.js';
 import type { Gateway } from './gateway.js';
 import type { GatewayRoute } from './gatewayRoutes.js';
 import { timedUpstream } from './telemetry.js';
 import { type Access, FutileRenewals, renewedAccess, requireAccess } from './upstreamAccess.js';
-import { answerHeaders, type Credentials, hasBody, requestHeaders, upstreamPath } from './upstreamHeaders.js';
+import { beginAnswer, type Credentials, hasBody, requestHeaders, upstreamPath } from './upstreamHeaders.js';
 import { asksForNonce, proven } from './upstreamProofs.js';
 import { createTunnels } from './webSockets.js';
 
 /** Methods that may be sent twice (RFC 9110 §9.2.2). */
-const IDEMPOTENT = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE', 'PUT', 'DELETE']);
+const IDEMPOTENT = new Set(['GET', 'HEAD', 'OPTIONS', 'PUT', 'DELETE']);
 
 export interface Proxy {
   /** Authenticates, then streams the request to the route's upstream and its answer back. Throws only before anything was sent. */
@@ -56,14 +55,12 @@ export function createProxy(gateway: Gateway): Proxy {
         }
       }
       try {
-        const headers = answerHeaders(rawHeaders(upstream), gateway.cookies);
-        response.writeHead(upstream.statusCode, route.auth === 'none' ? headers : cachedBehindLogin(headers));
+        beginAnswer(response, upstream.statusCode, rawHeaders(upstream), route, gateway.cookies);
         // The head of a stream is news too; one of known length goes out with its first bytes.
         if (!response.hasHeader('content-length')) response.flushHeaders();
-      } catch (cause) {
-        // A header that Node will not send on.
+      } catch (error) {
         upstream.body.destroy();
-        throw new Problem('upstream_unavailable', { cause });
+        throw error;
       }
       // Past this point the status is sent: a fault can only cut the answer short, which is what both sides then see.
       await passOn(upstream.body, response);

@@ -133,10 +133,12 @@ export async function closeServer(server: Server): Promise<void> {
   clearTimeout(overdue);
 }
 
-/** The path that a request is judged by, and forwarded with. Its body has to be framed in one way only. */
+/** The path that a request is judged by, and forwarded with. Its body has to be framed in one way only, and its method must not hand out credentials. */
 function judgedPath(gateway: Gateway, request: IncomingMessage): RequestPath {
   // Node undoes the chunks and leaves it at that: what is under another coding would go up under a wrong name (RFC 9112 §6.1).
   if (!/^(chunked)?$/i.test(request.headers['transfer-encoding'] ?? '')) throw new Problem('request_invalid');
+  // An upstream answers TRACE with the request as it got it, bearer token and all (RFC 9110 §9.3.8).
+  if (request.method === 'TRACE') throw new Problem('method_not_allowed');
   request.url = originForm(request.url ?? '/', gateway.config.publicUrl.host);
   const path = unambiguousPath(request.url);
   if (path === null) throw new Problem('path_ambiguous');

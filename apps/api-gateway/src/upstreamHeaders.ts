@@ -1,4 +1,6 @@
-import type { IncomingMessage } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { cachedBehindLogin } from './browserHeaders.js';
+import { Problem } from './errors.js';
 import { forwardedHeaders, forwardingOf } from './forwarded.js';
 import type { Gateway } from './gateway.js';
 import type { GatewayRoute } from './gatewayRoutes.js';
@@ -35,7 +37,31 @@ export function requestHeaders({ config, cookies }: Pick<Gateway, 'config' | 'co
   return headers;
 }
 
-/** The upstream's header fields for the client: none of this hop's, and no Set-Cookie that would overwrite the gateway's own cookies. */
+/**
+ * Begins the client's answer with an upstream's status and header fields, each as often as it came: none of this hop's,
+ * no Set-Cookie that would overwrite the gateway's own cookies, and no leave for caches behind a login. The fields with
+ * a name replace what was set under it before.
+ * @throws Problem `upstream_unavailable` for what Node does not send; then nothing of the upstream's is set
+ */
+export function beginAnswer(response: ServerResponse, statusCode: number, rawHeaders: readonly string[], route: Pick<GatewayRoute, 'auth' | 'cache'>, cookies: GatewayCookies): void {
+  const headers = answerHeaders(rawHeaders, cookies);
+  // Node's `writeHead` would keep only the last of several fields with one name, since others are set already.
+  const fields = new Map<string, { name: string; values: string[] }>();
+  for (const [name, value] of pairs(route.auth === 'none' ? headers : cachedBehindLogin(headers, route))) {
+    const field = fields.get(name.toLowerCase());
+    if (field) field.values.push(value);
+    else fields.set(name.toLowerCase(), { name, values: [value] });
+  }
+  try {
+    for (const { name, values } of fields.values()) response.setHeader(name, values.length === 1 ? values[0] ?? '' : values);
+    response.writeHead(statusCode);
+  } catch (cause) {
+    for (const { name } of fields.values()) response.removeHeader(name);
+    throw new Problem('upstream_unavailable', { cause });
+  }
+}
+
+/** The upstream's header fields that are for the client. */
 export function answerHeaders(rawHeaders: readonly string[], cookies: GatewayCookies): string[] {
   const all = [...pairs(rawHeaders)];
   const named = connectionNamed(all.filter(([name]) => name.toLowerCase() === 'connection').map(([, value]) => value).join(','));

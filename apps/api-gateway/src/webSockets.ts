@@ -9,7 +9,7 @@ import type { GatewayRoute } from './gatewayRoutes.js';
 import { proveSameOrigin } from './sameOrigin.js';
 import { timedUpstream } from './telemetry.js';
 import { type Access, type FutileRenewals, renewedAccess, requireAccess } from './upstreamAccess.js';
-import { answerHeaders, type Credentials, headerOf, requestHeaders, upstreamPath } from './upstreamHeaders.js';
+import { answerHeaders, beginAnswer, type Credentials, headerOf, requestHeaders, upstreamPath } from './upstreamHeaders.js';
 import { asksForNonce, proven } from './upstreamProofs.js';
 
 /** Twice within the second in which a logout must hold. */
@@ -98,7 +98,7 @@ export function createTunnels(gateway: Gateway, futile: FutileRenewals): Tunnels
         if (answer.response.statusCode === 401 && access.caller?.kind === 'session') futile.add(route, access.caller.session.id);
       }
       if (answer.upstream === null) {
-        await refuse(request, socket, answer.response, gateway);
+        await refuse(route, request, socket, answer.response, gateway);
         return answer.response.statusCode ?? 502;
       }
       const headers = answerHeaders(answer.response.rawHeaders, gateway.cookies);
@@ -157,9 +157,9 @@ async function shake(gateway: Gateway, route: GatewayRoute, request: IncomingMes
 }
 
 /** Passes on an answer that is no handshake, and ends the connection. */
-async function refuse(request: IncomingMessage, socket: Duplex, answer: IncomingMessage, { cookies }: Gateway): Promise<void> {
+async function refuse(route: GatewayRoute, request: IncomingMessage, socket: Duplex, answer: IncomingMessage, { cookies }: Gateway): Promise<void> {
   const response = responseOn(request, socket);
-  response.writeHead(answer.statusCode ?? 502, answerHeaders(answer.rawHeaders, cookies));
+  beginAnswer(response, answer.statusCode ?? 502, answer.rawHeaders, route, cookies);
   await pipeline(answer, response).catch(() => response.destroy());
 }
 

@@ -29,7 +29,7 @@ describe('the upstream', () => {
     expect((await (await fetch(`${upstream.url}/sse/3`)).text()).match(/^data:/gm)).toHaveLength(3);
     await expect(fetch(`${upstream.url}/reset`)).rejects.toThrow();
     await expect(fetch(`${upstream.url}/cut`).then((response) => response.text())).rejects.toThrow();
-    expect((await fetch(`${upstream.url}/cookies`)).headers.getSetCookie()).toHaveLength(2);
+    expect((await fetch(`${upstream.url}/cookies`)).headers.getSetCookie()).toHaveLength(4);
   });
 
   test('sees a client leave', async () => {

@@ -41,7 +41,7 @@ const KEPT = 1_000;
  * An API that answers each request with JSON saying what arrived. The last path segments steer it, below any prefix:
  * `/status/418` · `/slow/200` (after 200 ms) · `/hang` (never) · `/silent` (no more than the head) · `/download/1000000` (that many bytes, in pieces) ·
  * `/upload` (reads as slowly as it likes, answers length and hash) · `/sse/3` (three events, 20 ms apart) ·
- * `/reset` (cuts the connection) · `/cut` (cuts it within the body) · `/cookies` (two Set-Cookie headers) ·
+ * `/reset` (cuts the connection) · `/cut` (cuts it within the body) · `/cookies` (Set-Cookie headers, two with names of a gateway's own) · `/cacheable` (any cache may keep it) ·
  * `/pingpong` (sends back each piece as it arrives). A WebSocket gets back what it sends.
  */
 export async function startUpstream(options: { port?: number } = {}): Promise<Upstream> {
@@ -114,7 +114,8 @@ async function answer(request: IncomingMessage, response: ServerResponse, keep: 
       await later(20);
       return void request.socket.destroy();
     }
-    case 'cookies': return json(200, { 'set-cookie': ['a=1; Path=/', 'b=2; Path=/; HttpOnly'] });
+    case 'cookies': return json(200, { 'set-cookie': ['a=1; Path=/', 'session=theirs; Path=/', 'b=2; Path=/; HttpOnly', 'SESSION=theirs'] });
+    case 'cacheable': return json(200, { 'cache-control': ['public', 'max-age=60'], 'cdn-cache-control': 'max-age=60', 'surrogate-control': 'max-age=60', etag: '"1"' });
     case 'download': return download(response, Number(amount));
     case 'sse': return serverSentEvents(response, Number(amount));
     default: return json(200);

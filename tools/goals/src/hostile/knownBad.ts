@@ -69,7 +69,7 @@ function decodedOnce(target: string): { raw: string; decoded: string } | null {
 
 type RouteEntry = { path: string; upstream: string } & Partial<Omit<GatewayRoute, 'path' | 'upstream'>>;
 const routeAsItStands = ({ path, upstream, ...rest }: RouteEntry): GatewayRoute =>
-  ({ stripPrefix: false, auth: 'any', protect: undefined, enforce: [], token: 'access', websocket: false, timeoutMs: 1000, ...rest, path: `${path}`, upstream: new URL(upstream) });
+  ({ stripPrefix: false, auth: 'any', protect: undefined, enforce: [], token: 'access', websocket: false, timeoutMs: 1000, cache: false, ...rest, path: `${path}`, upstream: new URL(upstream) });
 
 function decodedKeyring(json: string): Keyring {
   const { primary, keys } = JSON.parse(json) as { primary: string; keys: { kid: string; key: string }[] };
