@@ -45,7 +45,10 @@ export function createPublicServer(gateway: Gateway, developmentProvider: { path
 
   const dispatch = async (request: IncomingMessage, response: ServerResponse, answered: { route: string }): Promise<void> => {
     const path = judgedPath(gateway, request);
-    if (developmentProvider && path.raw.startsWith(developmentProvider.path)) return developmentProvider.listener(request, response);
+    if (developmentProvider && path.raw.startsWith(developmentProvider.path)) {
+      answered.route = developmentProvider.path;
+      return developmentProvider.listener(request, response);
+    }
     const route = destination(gateway, path);
     answered.route = route?.path ?? ownName(path.raw);
     requireSaneSize(request, route === null);
