@@ -68,8 +68,9 @@ describeWith(['nginx'], 'the recipe for nginx', () => {
     expect(last().rawHeaders.join(' ')).not.toMatch(/root|1\.1\.1\.1|realm:admin/);
   });
 
-  test.each([['a=1; COOKIE; b=2', 'a=1; b=2'], ['COOKIE', undefined], ['a=1; COOKIE', 'a=1;'], ['COOKIE; b=2', 'b=2'], ['mysession=1; COOKIE', 'mysession=1;']])('keeps the session cookie of %s from the application', async (sent, received) => {
-    const cookie = sent.replace('COOKIE', `session=${browser.cookies.get('session')!.value}`);
+  test.each([['a=1; COOKIE; b=2', 'a=1; b=2'], ['COOKIE', undefined], ['a=1; COOKIE', 'a=1;'], ['COOKIE; b=2', 'b=2'], ['mysession=1; COOKIE', 'mysession=1;'], ['a=1;  COOKIE;\tb=2', 'a=1;  b=2'], ['session =COOKIE; b=2', 'b=2'], ['a=1;\tCOOKIE', 'a=1;']])('keeps the session cookie of %s from the application', async (sent, received) => {
+    const { value } = browser.cookies.get('session')!;
+    const cookie = sent.replace(/(session =)?COOKIE/, (_, name?: string) => `${name ?? 'session='}${value}`);
     expect((await browser.get(`${url}/app/x`, { headers: { cookie }, cookies: false })).status).toBe(200);
     expect(last().headers['cookie']).toBe(received);
   });
@@ -81,9 +82,18 @@ describeWith(['nginx'], 'the recipe for nginx', () => {
     expect([script.status, problemCode(script)]).toEqual([401, 'session_not_found']);
     const person = await anonymous.navigate(`${url}/app/x?a=1&b=2`);
     expect([person.status, person.location!.pathname, person.location!.searchParams.get('return_to')]).toEqual([302, '/auth/login', '/app/x']);
+    for (const path of ['/app/a%20b', '/app/%E2%82%AC']) {
+      const login = await anonymous.navigate((await anonymous.navigate(url + path)).location!);
+      expect([path, login.status, login.location?.origin]).toEqual([path, 302, new URL(stack.provider!.issuer).origin]);
+    }
     expect(stack.upstream.count()).toBe(before);
     expect((await anonymous.get(`${url}/session-gateway-verify`)).status).toBe(404);
     await anonymous.close();
+  });
+
+  test('says what is wrong with two session cookies', async () => {
+    const answer = await browser.get(`${url}/app/x`, { headers: { cookie: `session=${browser.cookies.get('session')!.value}; session=other` }, cookies: false });
+    expect([answer.status, problemCode(answer)]).toEqual([400, 'cookie_ambiguous']);
   });
 
   test('lets an unsafe method through from our own pages only', async () => {

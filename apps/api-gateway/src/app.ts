@@ -12,9 +12,12 @@ import { sessionRoutes } from './routes/session.js';
 import { sessionsRoutes } from './routes/sessions.js';
 import { VERIFY_PATH } from './routes/verify.js';
 
+/** By default Elysia looks for the path behind a URL's eleventh character, and finds another one behind a short host. */
+export const emptyApp = () => new Elysia({ adapter: WebStandardAdapter, handler: { standardHostname: false } });
+
 /** The gateway's own routes. Everything that is thrown is answered as a problem. */
 export function createApp(gateway: Gateway): AnyElysia {
-  const app = new Elysia({ adapter: WebStandardAdapter })
+  const app = emptyApp()
     .onError(({ error, code, request }) => answerProblem(gateway, request, code === 'NOT_FOUND' ? new Problem('not_found') : problemOf(error)))
     .use(accountRoutes(gateway))
     .use(loginRoutes(gateway))

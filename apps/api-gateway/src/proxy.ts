@@ -14,6 +14,9 @@ import { createTunnels } from './webSockets.js';
 /** Methods that may be sent twice (RFC 9110 §9.2.2). */
 const IDEMPOTENT = new Set(['GET', 'HEAD', 'OPTIONS', 'PUT', 'DELETE']);
 
+/** Answers that never have a body (RFC 9112 §6.3). */
+const BODILESS = new Set([204, 304]);
+
 export interface Proxy {
   /** Authenticates, then streams the request to the route's upstream and its answer back. Throws only before anything was sent. */
   forward(route: GatewayRoute, request: IncomingMessage, response: ServerResponse): Promise<void>;
@@ -30,12 +33,11 @@ export function createProxy(gateway: Gateway): Proxy {
   const tunnels = createTunnels(gateway, futile);
   return {
     async forward(route, request, response) {
+      const departure = new Departure(request, response);
       const access = await requireAccess(gateway, futile, route, request);
-      // An emitter does for undici what an AbortSignal does, which would cost an exception for every request that ends well.
-      const abort = new EventEmitter();
-      response.once('close', () => abort.emit('abort'));
+      if (departure.aborted) return;
       const ask = (credentials: Credentials): Promise<Dispatcher.ResponseData> =>
-        timedUpstream(gateway, route, () => send(agent, gateway, route, request, credentials, abort), ({ statusCode }) => statusCode);
+        timedUpstream(gateway, route, () => send(agent, gateway, route, request, credentials, departure), ({ statusCode }) => statusCode);
       const sendWith = async ({ credentials }: Access): Promise<Dispatcher.ResponseData> => {
         const answer = await ask(credentials);
         if (!asksForNonce(gateway, route, credentials, answer.statusCode, rawHeaders(answer)) || hasBody(request)) return answer;
@@ -43,7 +45,7 @@ export function createProxy(gateway: Gateway): Proxy {
         return ask(credentials);
       };
       let upstream = await sendWith(access);
-      if (upstream.statusCode === 401 && IDEMPOTENT.has(request.method ?? '') && !hasBody(request)) {
+      if (upstream.statusCode === 401 && mayRepeat(request)) {
         const renewed = await renewedAccess(gateway, futile, route, access).catch((error: unknown) => {
           discard(upstream);
           throw error;
@@ -56,11 +58,17 @@ export function createProxy(gateway: Gateway): Proxy {
       }
       try {
         beginAnswer(response, upstream.statusCode, rawHeaders(upstream), route, gateway.cookies);
-        // The head of a stream is news too; one of known length goes out with its first bytes.
-        if (!response.hasHeader('content-length')) response.flushHeaders();
+        // The head of a stream is news too; one of known length goes out with its first bytes. Node's `flushHeaders` would write it as UTF-8.
+        if (!response.hasHeader('content-length')) response.write('', 'latin1');
       } catch (error) {
         upstream.body.destroy();
         throw error;
+      }
+      if (BODILESS.has(upstream.statusCode)) {
+        // A 304 may tell the length of what it leaves out (RFC 9110 §8.6); undici misses those bytes.
+        upstream.body.on('error', () => undefined).resume();
+        response.end();
+        return;
       }
       // Past this point the status is sent: a fault can only cut the answer short, which is what both sides then see.
       await passOn(upstream.body, response);
@@ -71,18 +79,52 @@ export function createProxy(gateway: Gateway): Proxy {
   };
 }
 
-async function send(agent: Agent, gateway: Gateway, route: GatewayRoute, request: IncomingMessage, credentials: Credentials, signal: EventEmitter): Promise<Dispatcher.ResponseData> {
+/**
+ * Whether the client has gone away: its answer's connection is closed, or the one that an answer behind others in a
+ * pipeline waits for. An emitter does for undici what an AbortSignal does, which would cost an exception for every
+ * request that ends well.
+ */
+class Departure extends EventEmitter {
+  aborted: boolean;
+
+  constructor({ socket }: IncomingMessage, response: ServerResponse) {
+    super();
+    this.aborted = socket.destroyed;
+    const gone = (): void => {
+      this.aborted = true;
+      this.emit('abort');
+    };
+    socket.once('close', gone);
+    response.once('close', () => {
+      socket.off('close', gone);
+      gone();
+    });
+  }
+}
+
+async function send(agent: Agent, gateway: Gateway, route: GatewayRoute, request: IncomingMessage, credentials: Credentials, departure: Departure): Promise<Dispatcher.ResponseData> {
+  const attempt = (): Promise<Dispatcher.ResponseData> => sendOnce(agent, gateway, route, request, credentials, departure);
+  return attempt().catch((error: unknown) => {
+    if (departure.aborted || !mayRepeat(request) || !(error instanceof Problem) || !wasStale(error.cause)) throw error;
+    return attempt();
+  });
+}
+
+const mayRepeat = (request: IncomingMessage): boolean => IDEMPOTENT.has(request.method ?? '') && !hasBody(request);
+
+/** The upstream closed a connection that had served before just as this request came: as good as none (RFC 9112 §9.3.1). */
+function wasStale(error: unknown): boolean {
+  if (error instanceof undiciErrors.SocketError) return (error.socket?.bytesRead ?? 0) > 0;
+  return (error as NodeJS.ErrnoException | undefined)?.code === 'ECONNRESET';
+}
+
+async function sendOnce(agent: Agent, gateway: Gateway, route: GatewayRoute, request: IncomingMessage, credentials: Credentials, departure: Departure): Promise<Dispatcher.ResponseData> {
   const body = hasBody(request) ? request : null;
   let isLate = false;
-  let timer: NodeJS.Timeout | undefined;
+  let stop = (): void => undefined;
   try {
     const headers = requestHeaders(gateway, request, await proven(gateway, route, request, credentials));
-    // undici's own clock may be a second late, but knows when a body still moves. Ours starts when undici listens.
-    if (!body) timer = setTimeout(() => {
-      isLate = true;
-      signal.emit('abort');
-    }, route.timeoutMs);
-    return await agent.request({
+    const answer = agent.request({
       origin: route.upstream.origin,
       path: upstreamPath(route, request.url ?? '/'),
       method: (request.method ?? 'GET') as 'GET',
@@ -90,14 +132,43 @@ async function send(agent: Agent, gateway: Gateway, route: GatewayRoute, request
       body,
       headersTimeout: body ? route.timeoutMs : 0,
       responseHeaders: 'raw',
-      signal,
+      signal: departure,
     });
+    if (body === null) {
+      // undici's own clock may be a second late.
+      const timer = setTimeout(() => {
+        isLate = true;
+        departure.emit('abort');
+      }, route.timeoutMs);
+      stop = () => clearTimeout(timer);
+      return await answer;
+    }
+    // undici's clock starts when the body is through; until then, ours tells when it no longer moves.
+    const stalled = new Promise<never>((_, reject) => { stop = watchBody(body, route.timeoutMs, reject); });
+    return await Promise.race([answer, stalled]);
   } catch (error) {
+    if (error instanceof Problem) throw error;
     if (isLate || error instanceof undiciErrors.HeadersTimeoutError || error instanceof undiciErrors.ConnectTimeoutError) throw new Problem('upstream_timeout', { cause: error });
     throw new Problem('upstream_unavailable', { cause: error });
   } finally {
-    clearTimeout(timer);
+    stop();
   }
+}
+
+/**
+ * Gives up a body of which nothing has come for so long; it is the upstream's fault where that does not take what is
+ * there. The upstream's side ends with the client's connection, which taking the body away would cut before the answer.
+ */
+function watchBody(request: IncomingMessage, ms: number, giveUp: (problem: Problem) => void): () => void {
+  const { socket } = request;
+  const silent = (): void => giveUp(new Problem(request.readableLength > 0 ? 'upstream_timeout' : 'request_timeout'));
+  const stop = (): void => {
+    socket.setTimeout(0);
+    request.off('timeout', silent).off('end', stop);
+  };
+  socket.setTimeout(ms);
+  request.on('timeout', silent).once('end', stop);
+  return stop;
 }
 
 /**

@@ -19,10 +19,10 @@ const MAX_ROUNDS = 5;
 export function unambiguousPath(target: string): RequestPath | null {
   // A raw control or non-ASCII character has no place in a request target (RFC 3986 §2).
   // eslint-disable-next-line no-control-regex
-  if (!target.startsWith('/') || /[\x00-\x20\x7f-\uffff#\\]/.test(target)) return null;
+  if (!target.startsWith('/') || /[\x00-\x20\x7f-\uffff#]/.test(target)) return null;
   const query = target.indexOf('?');
   const raw = query === -1 ? target : target.slice(0, query);
-  if (raw.includes('//') || /%(?![0-9a-f]{2})/i.test(raw)) return null;
+  if (/\/\/|\\/.test(raw) || /%(?![0-9a-f]{2})/i.test(raw)) return null;
   // Decoded again and again, as a chain of servers might: nothing may turn into a separator on the way.
   for (let decoded = raw, rounds = 0; rounds <= MAX_ROUNDS; rounds++) {
     const bytes = Buffer.from(decoded, 'latin1');

@@ -7,7 +7,7 @@ const MAX_LENGTH = 2048;
  */
 export function localPath(text: string, publicOrigin: string): string | null {
   // eslint-disable-next-line no-control-regex
-  if (!/^\/(?!\/)/.test(text) || /[\x00-\x20\x7f\\]/.test(text) || text.length > MAX_LENGTH) return null;
+  if (!/^\/(?!\/)/.test(text) || /[\x00-\x1f\x7f\\]/.test(text) || text.length > MAX_LENGTH) return null;
   if (!URL.canParse(text, publicOrigin)) return null;
   const url = new URL(text, publicOrigin);
   const path = url.pathname + url.search + url.hash;

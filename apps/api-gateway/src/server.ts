@@ -1,7 +1,8 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { getRequestListener } from '@hono/node-server';
-import { createFetch, reportProblem } from './app.js';
+import { createFetch, emptyApp, reportProblem } from './app.js';
 import { protectBrowser } from './browserHeaders.js';
 import { Problem, problemOf } from './errors.js';
 import { forwardingOf } from './forwarded.js';
@@ -12,6 +13,7 @@ import { OPERATIONS } from './openapi.js';
 import { createProxy } from './proxy.js';
 import { noteRemoteAddress } from './remoteAddress.js';
 import { type RequestPath, unambiguousPath } from './requestPath.js';
+import { localPath } from './returnTo.js';
 import { healthRoutes } from './routes/health.js';
 import { verify, VERIFY_PATH } from './routes/verify.js';
 import { observe, observed } from './telemetry.js';
@@ -28,6 +30,10 @@ const OWN = /^\/(auth|admin\/sessions|account|health)(\/|$)/;
 /** The same where the API's description is shown. */
 const OWN_IN_DEVELOPMENT = /^\/(auth|admin\/sessions|account|health|openapi)(\/|$)/;
 
+/** `uri-host [ ":" port ]` (RFC 9110 §7.2), loosely. */
+const HOST = /^(\[[\da-f:.]+\]|[\w.~!$&'()*+,;=%-]*)(:\d*)?$/i;
+/** How long an unused connection of a client is kept. */
+const KEEP_ALIVE_MS = 65_000;
 /** How long a connection may be silent within a request to a route that is answered here. */
 const OWN_SILENCE_MS = 30_000;
 
@@ -56,11 +62,14 @@ export function createPublicServer(gateway: Gateway, developmentProvider: { path
     if (path.raw === VERIFY_PATH) return verify(gateway, request, response);
     if (route !== null) return proxy.forward(route, request, response);
     request.setTimeout(OWN_SILENCE_MS);
+    // Where a request went decides nothing, PUBLIC_URL does; an odd name must not keep its URL from being read.
+    request.headers.host = gateway.config.publicUrl.host;
     await own(request, response);
   };
 
   // Node's own bound on a whole request would end any upload after five minutes; that on its head stays.
-  const server = createServer({ maxHeaderSize: MAX_HEADER_BYTES, requestTimeout: 0 }, (request, response) => {
+  // A peer that has vanished is noticed by TCP alone; who keeps connections to us for a minute, as load balancers do, should close them first.
+  const server = createServer({ maxHeaderSize: MAX_HEADER_BYTES, requestTimeout: 0, keepAlive: true, keepAliveInitialDelay: 30_000, keepAliveTimeout: KEEP_ALIVE_MS, requireHostHeader: false }, (request, response) => {
     // So that nobody counts on a connection that is about to go.
     if (gateway.life.stopping) response.setHeader('Connection', 'close');
     // Asked once for every request of an application: a yes needs no id to be found again by.
@@ -75,6 +84,8 @@ export function createPublicServer(gateway: Gateway, developmentProvider: { path
     });
   });
   answerUnreadable(server);
+  // One for each request in a pipeline, and they are not few (see `Departure`).
+  server.on('connection', (socket) => socket.setMaxListeners(0));
   const upgrade = async (request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> => {
     const route = destination(gateway, judgedPath(gateway, request));
     requireSaneSize(request, false);
@@ -116,10 +127,10 @@ function ownName(path: string): string {
 
 /** Health and metrics, for those who run the gateway. */
 export function createManagementServer(gateway: Gateway): Server {
-  const app = healthRoutes(gateway);
+  const app = emptyApp().use(healthRoutes(gateway));
   const health = getRequestListener((request) => app.fetch(request));
   return createServer((request, response) => {
-    if (request.url !== '/metrics') return void health(request, response);
+    if ((request.url ?? '').split('?', 1)[0] !== '/metrics') return void health(request, response);
     gateway.metrics.registry.metrics().then(
       (text) => response.writeHead(200, { 'Content-Type': gateway.metrics.registry.contentType }).end(text),
       () => response.writeHead(500).end(),
@@ -140,6 +151,9 @@ export async function closeServer(server: Server): Promise<void> {
 function judgedPath(gateway: Gateway, request: IncomingMessage): RequestPath {
   // Node undoes the chunks and leaves it at that: what is under another coding would go up under a wrong name (RFC 9112 §6.1).
   if (!/^(chunked)?$/i.test(request.headers['transfer-encoding'] ?? '')) throw new Problem('request_invalid');
+  // RFC 9112 §3.2: one, but for HTTP/1.0, which may have none.
+  const hosts = request.rawHeaders.filter((_, i) => i % 2 === 1 && request.rawHeaders[i - 1]?.toLowerCase() === 'host');
+  if (hosts.length > 1 || !HOST.test(hosts[0] ?? (request.httpVersion === '1.0' ? '' : ' '))) throw new Problem('request_invalid');
   // An upstream answers TRACE with the request as it got it, bearer token and all (RFC 9110 §9.3.8).
   if (request.method === 'TRACE') throw new Problem('method_not_allowed');
   request.url = originForm(request.url ?? '/', gateway.config.publicUrl.host);
@@ -175,8 +189,13 @@ function originForm(target: string, publicHost: string): string {
   return match?.[1]?.toLowerCase() === publicHost ? (match[2] ?? '/') : target;
 }
 
+/** Where a person comes back to after the login: what was asked for, without its query where that is too long to take along. */
+const wayBack = ({ config: { publicUrl } }: Gateway, url: string): string =>
+  localPath(url, publicUrl.origin) ?? localPath(url.split('?', 1)[0] ?? '/', publicUrl.origin) ?? '/';
+
 function fail(gateway: Gateway, request: IncomingMessage, response: ServerResponse, error: unknown): void {
-  if (response.headersSent || response.destroyed) {
+  // The socket is gone from a request whose answer waited behind others when the client left.
+  if (response.headersSent || response.destroyed || (request.socket as Socket | null)?.destroyed !== false) {
     response.destroy();
     return;
   }
@@ -187,9 +206,11 @@ function fail(gateway: Gateway, request: IncomingMessage, response: ServerRespon
   const navigates = !request.url?.startsWith('/auth/') && headerOf(request, 'sec-fetch-mode') === 'navigate' && headerOf(request, 'sec-fetch-dest') !== 'iframe' && request.method === 'GET';
   const clear = problem.clearsCookie && gateway.cookies.carriesSession(request.headers.cookie) ? { 'Set-Cookie': gateway.cookies.clearSession() } : {};
   if (problem.status === 401 && navigates && problem.code !== 'bearer_invalid') {
-    response.writeHead(302, { Location: `/auth/login?return_to=${encodeURIComponent(request.url ?? '/')}`, 'Cache-Control': 'no-store', ...clear }).end();
+    response.writeHead(302, { Location: `/auth/login?return_to=${encodeURIComponent(wayBack(gateway, request.url ?? '/'))}`, 'Cache-Control': 'no-store', ...clear }).end();
     return;
   }
+  // The rest of a body that does not move is not waited for.
+  if (problem.code === 'request_timeout' || (problem.code === 'upstream_timeout' && !request.complete)) response.setHeader('Connection', 'close');
   response.writeHead(problem.status, { ...problem.headers(), ...clear }).end(problem.body());
   // What is left of a body that nobody will read must not hold the connection.
   request.resume();

@@ -5,6 +5,7 @@ import { authenticate, type Caller } from './authenticate.js';
 import { Problem } from './errors.js';
 import type { Gateway } from './gateway.js';
 import type { GatewayRoute } from './gatewayRoutes.js';
+import { requireSameOrigin } from './sameOrigin.js';
 import { type Credentials, headerOf } from './upstreamHeaders.js';
 import { bearerToken, boundToken, NO_TOKEN } from './upstreamProofs.js';
 
@@ -17,8 +18,13 @@ export interface Access {
 
 /** @throws Problem 401, 403 or 400; storage and provider faults as they are */
 export async function requireAccess(gateway: Gateway, futile: FutileRenewals, route: GatewayRoute, request: IncomingMessage): Promise<Access> {
-  if (route.auth === 'none') return { caller: null, credentials: {} };
-  const caller = await authenticate(gateway, request.method ?? 'GET', (name) => headerOf(request, name), { accepts: route.auth });
+  const header = (name: string): string | null => headerOf(request, name);
+  if (route.auth === 'none') {
+    // The cookie decides nothing here and goes no further, but whoever carries it is held to the same rule everywhere.
+    if (gateway.cookies.carriesSession(request.headers.cookie)) requireSameOrigin(request.method ?? 'GET', header, gateway.config.publicUrl.origin);
+    return { caller: null, credentials: {} };
+  }
+  const caller = await authenticate(gateway, request.method ?? 'GET', header, { accepts: route.auth });
   if (route.protect !== undefined && !hasRole(rolesOf(caller), route.protect, gateway.client.clientId)) throw new Problem('forbidden');
   if (route.token === 'none' && route.enforce.length === 0) return { caller, credentials: NO_TOKEN };
   try {

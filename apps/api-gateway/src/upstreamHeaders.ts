@@ -52,6 +52,9 @@ export function beginAnswer(response: ServerResponse, statusCode: number, rawHea
     if (field) field.values.push(value);
     else fields.set(name.toLowerCase(), { name, values: [value] });
   }
+  // Last: behind it, Node would change the encoding of a Content-Disposition.
+  const length = fields.get('content-length');
+  if (length && fields.delete('content-length')) fields.set('content-length', length);
   try {
     for (const { name, values } of fields.values()) response.setHeader(name, values.length === 1 ? values[0] ?? '' : values);
     response.writeHead(statusCode);

@@ -14,9 +14,14 @@ import { asksForNonce, proven } from './upstreamProofs.js';
 
 /** Twice within the second in which a logout must hold. */
 const WATCH_MS = 400;
+/** For what one side said last, when it has left and the other reads slowly. */
+const LAST_WORDS_MS = 10_000;
+
+/** As other proxies log it: the client left before it had an answer. */
+const CLIENT_CLOSED = 499;
 
 export interface Tunnels {
-  /** The status that the client got: 101, or the upstream's own where it would not switch. */
+  /** The status that the client got: 101, or the upstream's own where it would not switch; 499 when it went away meanwhile. */
   open(route: GatewayRoute, request: IncomingMessage, socket: Duplex, head: Buffer): Promise<number>;
   close(): void;
 }
@@ -60,10 +65,12 @@ export function createTunnels(gateway: Gateway, futile: FutileRenewals): Tunnels
   };
 
   const join = (caller: Caller | null, client: Duplex, upstream: Duplex): void => {
+    let overdue: NodeJS.Timeout | undefined;
     const tunnel: Tunnel = {
       sessionId: caller?.kind === 'session' ? caller.session.id : null,
       endsAt: endOf(gateway, caller),
       cut() {
+        clearTimeout(overdue);
         tunnels.delete(tunnel);
         if (tunnels.size === 0) timer = void clearInterval(timer);
         client.destroy();
@@ -72,7 +79,13 @@ export function createTunnels(gateway: Gateway, futile: FutileRenewals): Tunnels
     };
     tunnels.add(tunnel);
     timer ??= setInterval(() => void look(), WATCH_MS);
-    for (const socket of [client, upstream]) socket.once('close', tunnel.cut);
+    for (const [socket, other] of [[client, upstream], [upstream, client]] as const) {
+      socket.once('close', (failed: boolean) => {
+        // What a side said before it left, its Close frame at least, still goes to the other one, which then leaves by itself.
+        if (failed || other.destroyed || !other.writableEnded) tunnel.cut();
+        else overdue = setTimeout(tunnel.cut, LAST_WORDS_MS);
+      });
+    }
     client.pipe(upstream);
     upstream.pipe(client);
   };
@@ -82,6 +95,7 @@ export function createTunnels(gateway: Gateway, futile: FutileRenewals): Tunnels
       // Every handshake, whoever it is from: a page elsewhere could open one with this person's cookie.
       proveSameOrigin((name) => headerOf(request, name), gateway.config.publicUrl.origin);
       let access = await requireAccess(gateway, futile, route, request);
+      if (socket.destroyed) return CLIENT_CLOSED;
       const shakeWith = async ({ credentials }: Access): Promise<Shaken> => {
         const ask = (): Promise<Shaken> => timedUpstream(gateway, route, () => shake(gateway, route, request, socket, credentials), ({ response }) => response.statusCode ?? 0);
         const first = await ask();
@@ -100,6 +114,11 @@ export function createTunnels(gateway: Gateway, futile: FutileRenewals): Tunnels
       if (answer.upstream === null) {
         await refuse(route, request, socket, answer.response, gateway);
         return answer.response.statusCode ?? 502;
+      }
+      if (socket.destroyed || answer.upstream.destroyed) {
+        answer.upstream.destroy();
+        if (socket.destroyed) return CLIENT_CLOSED;
+        throw new Problem('upstream_unavailable');
       }
       const headers = answerHeaders(answer.response.rawHeaders, gateway.cookies);
       const lines = headers.flatMap((name, i) => (i % 2 === 0 ? [`${name}: ${headers[i + 1] ?? ''}`] : []));
@@ -141,6 +160,7 @@ async function shake(gateway: Gateway, route: GatewayRoute, request: IncomingMes
   });
   const late = setTimeout(() => outgoing.destroy(new Problem('upstream_timeout')), route.timeoutMs);
   const gone = (): void => void outgoing.destroy();
+  if (socket.destroyed) gone();
   socket.once('close', gone);
   return new Promise<Shaken>((resolve, reject) => {
     outgoing.once('upgrade', (response, upstream, head) => {
