@@ -203,6 +203,12 @@ export class SessionStore {
     }));
   }
 
+  /** The ids of the live sessions among those of these cookies' hashes, as PostgreSQL has them now. */
+  async idsOf(sql: Sql, hashes: readonly Uint8Array[]): Promise<string[]> {
+    const rows = await sql.query<{ id: string }>('SELECT id FROM user_sessions WHERE cookie_hash = ANY($1::bytea[]) AND is_active', [hashes]);
+    return rows.map(({ id }) => id);
+  }
+
   /** When each of these sessions ends if nothing happens, as PostgreSQL has it now; those that are over are left out. */
   async endsOf(ids: readonly string[]): Promise<Map<string, Date>> {
     const rows = await this.#db.sql.query<{ id: string; ends_at: Date }>(
