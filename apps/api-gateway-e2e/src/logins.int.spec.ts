@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { describeWith, HttpBrowser, openBrowser } from '@session-gateway/testkit';
-import { type Stack, startStack } from './stack.js';
+import { problemCode, type Stack, startStack } from './stack.js';
 
 /** How each session of a subject stands, oldest first. */
 const sessionsOf = async (stack: Stack, subject: string) => (await stack.sql<{ is_active: boolean; end_reason: string | null }>(
@@ -17,6 +17,17 @@ describe('a login', () => {
     stack = await startStack({ redis: false });
   });
   afterAll(() => stack.dispose());
+
+  test('in a ninth tab costs the oldest of the others, and no other', async () => {
+    const browser = new HttpBrowser();
+    const tabs = [];
+    for (let i = 0; i < 9; i++) tabs.push(await browser.navigate(`${stack.url}/auth/login?return_to=/open/${i}`));
+    expect(browser.cookies.list().filter(({ name }) => name.startsWith('login-'))).toHaveLength(8);
+    for (const i of [1, 4, 7, 8]) expect((await browser.follow(tabs[i]!)).url.pathname).toBe(`/open/${i}`);
+    const oldest = await browser.follow(tabs[0]!);
+    expect([oldest.status, problemCode(oldest)]).toEqual([400, 'callback_rejected']);
+    await browser.close();
+  });
 
   test('from another site is one with a session cookie that is Lax', async () => {
     const browser = await stack.login('lax');

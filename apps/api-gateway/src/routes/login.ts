@@ -43,7 +43,8 @@ export function loginRoutes(gateway: Gateway): AnyElysia {
         ...(previous === null ? {} : { previous: cookieHash(previous).toString('base64url') }),
       };
       const underWay = cookies.loginNames(cookieHeader);
-      const givenUp = underWay.length >= MAX_LOGINS_UNDER_WAY ? underWay : [];
+      // Browsers send the oldest first (RFC 6265bis §5.8.3).
+      const givenUp = underWay.slice(0, Math.max(0, underWay.length + 1 - MAX_LOGINS_UNDER_WAY));
       return empty(302, [
         ['Location', url.href],
         ['Set-Cookie', cookies.setLogin(name, sealLoginState(encryption, name, state), LOGIN_STATE_SECONDS)],
