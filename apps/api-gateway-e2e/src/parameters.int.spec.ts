@@ -25,4 +25,14 @@ describe('a parameter', () => {
     expect(answers.map((answer) => [answer.status, problemCode(answer)])).toEqual(answers.map(() => [400, 'request_invalid']));
     expect(problemCode(await nobody.request('POST', `${stack.url}/auth/backchannel-logout`, { body: new URLSearchParams({ logout_token: '\0' }) }))).toBe('logout_token_invalid');
   });
+
+  test.each([
+    ['/open/C++', '/open/C++'], ['/open/a+b%2Bc?q=1+1', '/open/a+b+c?q=1+1'], [encodeURIComponent('/open/C++?q=1+1%2B1'), '/open/C++?q=1+1%2B1'],
+    ['/open/%C3%A4', '/open/%C3%A4'], [encodeURIComponent('/open/a%20b%252B'), '/open/a%20b%252B'],
+  ])('return_to=%s stands for %s', async (sent, meant) => {
+    const browser = new HttpBrowser();
+    const callback = await browser.navigate((await browser.navigate(`${stack.url}/auth/login?return_to=${sent}`)).location!);
+    expect((await browser.navigate(callback.location!)).headers['location']).toBe(meant);
+    await browser.close();
+  });
 });

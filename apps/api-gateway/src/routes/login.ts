@@ -25,7 +25,8 @@ export function loginRoutes(gateway: Gateway): AnyElysia {
       const destination = request.headers.get('sec-fetch-dest');
       if (destination !== null && destination !== 'document') throw new Problem('navigation_required');
       const { pathname, search, searchParams: query } = new URL(request.url);
-      const returnTo = localPath(single(query, 'return_to') ?? '/', origin);
+      // A reverse proxy puts in a path as it came, in which a plus is a plus; only forms write a space so.
+      const returnTo = localPath(single(new URLSearchParams(search.replaceAll('+', '%2B')), 'return_to') ?? '/', origin);
       if (returnTo === null) throw new Problem('return_to_rejected');
       const extra: Record<string, string> = {};
       for (const name of PASSED_ON) {
