@@ -56,7 +56,7 @@ export function listedBody(session: ListedSession, currentId: string | null): Re
 
 export const headersOf = (request: Request): HeaderReader => (name) => request.headers.get(name);
 
-/** A form of at most `maxBytes`, read piece by piece, since a length need not be announced; null when the body is no form. */
+/** A form of at most `maxBytes`, read piece by piece, since a length need not be announced; null when the body is no form, or holds a NUL. */
 export async function readForm(request: Request, maxBytes: number): Promise<URLSearchParams | null> {
   if (!/^application\/x-www-form-urlencoded(;|$)/i.test(request.headers.get('content-type') ?? '')) return null;
   const chunks: Uint8Array[] = [];
@@ -66,12 +66,16 @@ export async function readForm(request: Request, maxBytes: number): Promise<URLS
     if (size > maxBytes) throw new Problem('request_too_large');
     chunks.push(chunk as Uint8Array);
   }
-  return new URLSearchParams(Buffer.concat(chunks).toString('utf8'));
+  const form = new URLSearchParams(Buffer.concat(chunks).toString('utf8'));
+  return [...form.values()].some(holdsNul) ? null : form;
 }
 
-/** What a query says once; a parameter given twice is refused (RFC 6749 §3.1). */
+/** What a query says once; a parameter given twice (RFC 6749 §3.1) or with a NUL in it is refused. */
 export function single(query: URLSearchParams, name: string): string | null {
   const values = query.getAll(name);
-  if (values.length > 1) throw new Problem('request_invalid');
+  if (values.length > 1 || values.some(holdsNul)) throw new Problem('request_invalid');
   return values[0] ?? null;
 }
+
+/** PostgreSQL takes no NUL in a text. */
+const holdsNul = (text: string): boolean => text.includes('\0');

@@ -11,6 +11,8 @@ const LoginState = Type.Object({
   returnTo: Type.String(),
   startedAt: Type.Integer(),
   maxAgeSeconds: Type.Optional(Type.Integer()),
+  /** The hash of the session cookie that the request carried, base64url: a Strict cookie does not come with the response. */
+  previous: Type.Optional(Type.String()),
 });
 export type LoginState = Static<typeof LoginState>;
 

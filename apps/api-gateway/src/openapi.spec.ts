@@ -19,11 +19,13 @@ describe('the description of the API', () => {
   });
 
   test('is OpenAPI whose references all lead somewhere', () => {
-    const description = describeApi(Object.keys(OPERATIONS), { serverUrl: 'https://app.example', cookieName: '__Host-session' }) as { openapi: string; paths: Record<string, Record<string, { responses: object; parameters: { name: string; in: string }[] }>>; components: { schemas: object } };
+    const description = describeApi(Object.keys(OPERATIONS), { serverUrl: 'https://app.example', cookieName: '__Host-session' }) as { openapi: string; paths: Record<string, Record<string, { responses: object; parameters: { name: string; in: string; required: boolean; schema: object }[] }>>; components: { schemas: object } };
     expect(description.openapi).toBe('3.1.0');
     expect(Object.keys(description.paths)).toContain('/auth/sessions/{id}');
     expect(description.paths['/auth/sessions/{id}']?.['delete']?.parameters).toEqual([expect.objectContaining({ name: 'id', in: 'path' })]);
-    expect(Object.keys(description.paths['/auth/session']?.['get']?.responses ?? {})).toEqual(['200', '400', '401', '503']);
+    expect(Object.keys(description.paths['/auth/session']?.['get']?.responses ?? {})).toEqual(['200', '400', '401', '503', 'default']);
+    expect(description.paths['/auth/frontchannel-logout']?.['get']?.parameters.map(({ name, required }) => [name, required])).toEqual([['iss', true], ['sid', true]]);
+    expect(description.paths['/admin/sessions']?.['get']?.parameters.map(({ name, required }) => [name, required])).toEqual([['sub', false], ['limit', false], ['cursor', false]]);
     const references = [...JSON.stringify(description).matchAll(/"\$ref":"#\/components\/schemas\/(\w+)"/g)].map(([, name]) => name ?? '');
     expect(references.length).toBeGreaterThan(20);
     for (const name of references) expect(description.components.schemas).toHaveProperty(name);

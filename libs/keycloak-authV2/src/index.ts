@@ -18,6 +18,7 @@ export { backchannelLogout, requireNotLoggedOut } from './services/logout/backch
 export { afterEnding, type Enders, endSessions, revokeAtProvider } from './services/logout/endSessions.js';
 export { type LogoutRequest, validateLogoutToken } from './services/logout/logoutToken.js';
 export { cookieHash, newSessionCookie } from './services/session/cookieHash.js';
+export { type ListPosition, positionOf } from './services/session/listPosition.js';
 export type { Session } from './services/session/sessionMetadata.js';
 export { type AnsweredBy, CACHE_TRUST_MS, type ListedSession, type NewSession, type Profile, SessionStore } from './services/session/SessionStore.js';
 export { ExchangedTokens } from './services/token/ExchangedTokens.js';

@@ -1,4 +1,4 @@
-import { endSessions, type EndReason, hasRole, type Origin, revokeAtProvider, type SessionSelection } from '@session-gateway/keycloak-auth';
+import { endSessions, type EndReason, hasRole, type Origin, positionOf, revokeAtProvider, type SessionSelection } from '@session-gateway/keycloak-auth';
 import { type AnyElysia, Elysia } from 'elysia';
 import { empty, headersOf, json, listedBody, single } from '../answers.js';
 import { authenticate, requireSession } from '../authenticate.js';
@@ -56,8 +56,11 @@ export function sessionsRoutes(gateway: Gateway): AnyElysia {
       const query = new URL(request.url).searchParams;
       const limit = single(query, 'limit') ?? '50';
       if (!/^\d{1,3}$/.test(limit) || Number(limit) < 1 || Number(limit) > 200) throw new Problem('request_invalid');
-      const sessions = await store.list({ subject: single(query, 'sub') ?? undefined, cursor: single(query, 'cursor') ?? undefined, limit: Number(limit) });
-      return json({ sessions: sessions.map((listed) => listedBody(listed, null)), next_cursor: sessions.length === Number(limit) ? (sessions.at(-1)?.id ?? null) : null });
+      const cursor = single(query, 'cursor');
+      const after = cursor === null ? undefined : positionOf(cursor);
+      if (after === null) throw new Problem('request_invalid');
+      const sessions = await store.list({ subject: single(query, 'sub') ?? undefined, after, limit: Number(limit) });
+      return json({ sessions: sessions.map((listed) => listedBody(listed, null)), next_cursor: sessions.length === Number(limit) ? (sessions.at(-1)?.cursor ?? null) : null });
     })
     .delete('/admin/sessions', async ({ request }) => {
       const admin = await requireAdmin(request);

@@ -3,7 +3,8 @@ import { createMemoryCache } from '@session-gateway/database';
 import { until } from '@session-gateway/testkit';
 import { createWorld, HOUR_MS, type Node, type World } from '../../testing/world.js';
 import { endSessions } from '../logout/endSessions.js';
-import { CACHE_TRUST_MS, SessionStore } from './SessionStore.js';
+import { positionOf } from './listPosition.js';
+import { CACHE_TRUST_MS, type ListedSession, SessionStore } from './SessionStore.js';
 
 let world: World;
 let node: Node;
@@ -12,6 +13,9 @@ beforeAll(async () => {
   node = world.node();
 });
 afterAll(() => world.dispose());
+
+/** As a client goes on behind a page: by the cursor of its last session. */
+const behind = (page: readonly ListedSession[]) => positionOf(page.at(-1)!.cursor)!;
 
 describe('the session store', () => {
   test('finds a session by its cookie and by nothing else', async () => {
@@ -148,7 +152,62 @@ describe('the session store', () => {
     for (let i = 0; i < 5; i++) ids.unshift((await world.login(node, 'lister')).session.id);
     await endSessions(node, { id: ids[4]! }, 'logout');
     const first = await node.store.list({ subject: 'lister-1', limit: 3 });
-    const second = await node.store.list({ subject: 'lister-1', limit: 3, cursor: first.at(-1)!.id });
+    const second = await node.store.list({ subject: 'lister-1', limit: 3, after: behind(first) });
     expect([...first, ...second].map(({ id }) => id)).toEqual(ids.slice(0, 4));
+  });
+
+  test('goes on behind a session that has ended or been purged since, and neither leaves out nor repeats another', async () => {
+    world.provider.setUser('cursor', { sub: 'cursor-1' });
+    const ids: string[] = [];
+    for (let i = 0; i < 6; i++) ids.unshift((await world.login(node, 'cursor')).session.id);
+    const first = await node.store.list({ subject: 'cursor-1', limit: 2 });
+    await endSessions(node, { id: ids[1]! }, 'logout');
+    const second = await node.store.list({ subject: 'cursor-1', limit: 2, after: behind(first) });
+    await node.db.sql.query('DELETE FROM user_sessions WHERE id = $1', [ids[3]]);
+    const third = await node.store.list({ subject: 'cursor-1', limit: 2, after: behind(second) });
+    expect([...first, ...second, ...third].map(({ id }) => id)).toEqual(ids);
+  });
+
+  test('tells sessions apart that began within one millisecond, or at the same moment', async () => {
+    world.provider.setUser('crowd', { sub: 'crowd-1' });
+    const micros = [123_457, 123_456, 123_456, 123_456, 123_455, 123_001];
+    const began = await Promise.all(micros.map(async (micro) => {
+      const { session: { id } } = await world.login(node, 'crowd');
+      await node.db.sql.query(`UPDATE user_sessions SET created_at = '2026-01-01T00:00:00Z'::timestamptz + $2 * interval '1 microsecond' WHERE id = $1`, [id, micro]);
+      return { id, micro };
+    }));
+    const expected = began.sort((a, b) => b.micro - a.micro || (a.id < b.id ? 1 : -1)).map(({ id }) => id);
+    const pages: string[] = [];
+    for (let page = await node.store.list({ subject: 'crowd-1', limit: 1 }); page.length > 0; page = await node.store.list({ subject: 'crowd-1', limit: 1, after: behind(page) })) {
+      pages.push(...page.map(({ id }) => id));
+      if (pages.length > micros.length) break;
+    }
+    expect(pages).toEqual(expected);
+    // A Date cannot tell them apart.
+    expect(new Set((await node.store.list({ subject: 'crowd-1', limit: 10 })).map(({ createdAt }) => createdAt.getTime())).size).toBe(1);
+  });
+
+  test('finds a subject\'s sessions by an index, however many others there are', async () => {
+    world.provider.setUser('one-of-many', { sub: 'one-of-many-1' });
+    await world.login(node, 'one-of-many');
+    await node.db.sql.query(`INSERT INTO users (id, keycloak_id) SELECT 'other-' || i, 'other-' || i FROM generate_series(1, 3000) i`);
+    await node.db.sql.query(`INSERT INTO user_sessions (id, user_id, expires_at) SELECT 'other-' || i, 'other-' || i, now() + interval '1 hour' FROM generate_series(1, 3000) i`);
+    await node.db.sql.query('ANALYZE users, user_sessions');
+    const plans: string[] = [];
+    const explain = async (text: string, values?: readonly unknown[]): Promise<unknown[]> => {
+      plans.push((await node.db.sql.query<{ 'QUERY PLAN': string }>(`EXPLAIN ${text}`, values)).map((row) => row['QUERY PLAN']).join('\n'));
+      return node.db.sql.query(text, values);
+    };
+    const store = new SessionStore({ db: { ...node.db, sql: { query: explain } } as Node['db'], cache: createMemoryCache(), idleTimeoutMs: HOUR_MS });
+    const page = await store.list({ subject: 'one-of-many-1', limit: 1 });
+    expect(await store.list({ subject: 'one-of-many-1', limit: 1, after: behind(page) })).toEqual([]);
+    await store.list({ limit: 1 });
+    for (const plan of plans.slice(0, 2)) {
+      expect(plan).toContain('user_sessions_user_id_idx');
+      expect(plan).not.toContain('Seq Scan');
+    }
+    // The check tells a plan that reads them all.
+    expect(plans[2]).toContain('Seq Scan');
+    await node.db.sql.query(`DELETE FROM users WHERE id LIKE 'other-%'`);
   });
 });

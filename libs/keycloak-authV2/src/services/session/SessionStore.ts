@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { type Cache, type Database, NearCache, type Sql } from '@session-gateway/database';
 import { SharedReads } from '../sharedReads.js';
 import { cacheKeyOfCookie, cookieHash, sessionCacheKey, sessionIdOfKey } from './cookieHash.js';
+import { cursorOf, type ListPosition } from './listPosition.js';
 import { type CachedSession, packSession, type Session, unpackSession } from './sessionMetadata.js';
 
 /** How long a copy of a session is believed without PostgreSQL saying so again: lost news revives nothing for longer. */
@@ -45,6 +46,8 @@ export interface ListedSession {
   readonly expiresAt: Date;
   readonly ipAddress: string | null;
   readonly userAgent: string | null;
+  /** The list goes on behind it. */
+  readonly cursor: string;
 }
 
 /** What answered a look-up: a copy in this process, one in the shared cache, or PostgreSQL. */
@@ -58,6 +61,10 @@ interface SessionRow {
   id: string; subject: string; sid: string | null; created_at: Date; last_accessed_at: Date; expires_at: Date;
   token_expires_at: Date | null; fingerprint: string | null; version: number; is_active: boolean; end_reason: string | null;
   cookie_hash: Buffer | null; token_lifetime: number | null; roles: string[] | null;
+}
+
+interface ListedRow {
+  id: string; subject: string; created_at: Date; last_accessed_at: Date; expires_at: Date; ip_address: string | null; user_agent: string | null; created_at_micros: string;
 }
 
 // Never a token column: this store knows metadata only.
@@ -175,22 +182,31 @@ export class SessionStore {
     await this.#cache.bury(hashes.map(sessionCacheKey), TOMBSTONE_MS);
   }
 
-  /** The live sessions of a subject, or of everyone, newest first; keyset pagination by `cursor`, the last id of the page before. */
-  async list(options: { subject?: string | undefined; limit: number; cursor?: string | undefined }): Promise<ListedSession[]> {
-    const rows = await this.#db.prisma.userSession.findMany({
-      where: {
-        isActive: true,
-        expiresAt: { gt: new Date(this.#now()) },
-        lastAccessedAt: { gt: new Date(this.#now() - this.#idleTimeoutMs) },
-        ...(options.subject === undefined ? {} : { user: { keycloakId: options.subject } }),
-      },
-      orderBy: [{ createdAt: 'desc' }, { id: 'desc' }],
-      take: options.limit,
-      ...(options.cursor === undefined ? {} : { cursor: { id: options.cursor }, skip: 1 }),
-      include: { user: true },
-    });
-    return rows.map(({ id, user, createdAt, lastAccessedAt, expiresAt, ipAddress, userAgent }) => (
-      { id, subject: user.keycloakId, createdAt, lastAccessedAt, expiresAt, ipAddress, userAgent }));
+  /** The live sessions of a subject, or of everyone, newest first; keyset pagination: those behind `after`, whether or not that session still is. */
+  async list(options: { subject?: string | undefined; limit: number; after?: ListPosition | undefined }): Promise<ListedSession[]> {
+    const { subject, limit, after } = options;
+    const values: unknown[] = [new Date(this.#now()), new Date(this.#now() - this.#idleTimeoutMs), limit];
+    const parameter = (value: unknown): string => `$${values.push(value)}`;
+    // Only what is asked for is in the statement, so that PostgreSQL plans it for the index.
+    const which = [
+      's.is_active AND s.expires_at > $1 AND s.last_accessed_at > $2',
+      ...(subject === undefined ? [] : [`u.keycloak_id = ${parameter(subject)}`]),
+      ...(after === undefined ? [] : [`(s.created_at, s.id) < (timestamptz 'epoch' + ${parameter(after.createdAtMicros)}::bigint * interval '1 microsecond', ${parameter(after.id)}::text)`]),
+    ];
+    const rows = await this.#db.sql.query<ListedRow>(
+      `SELECT s.id, u.keycloak_id AS subject, s.created_at, s.last_accessed_at, s.expires_at, s.ip_address, s.user_agent,
+         (extract(epoch FROM s.created_at) * 1000000)::bigint::text AS created_at_micros
+       FROM user_sessions s JOIN users u ON u.id = s.user_id WHERE ${which.join(' AND ')} ORDER BY s.created_at DESC, s.id DESC LIMIT $3`, values);
+    return rows.map((row) => ({
+      id: row.id, subject: row.subject, createdAt: row.created_at, lastAccessedAt: row.last_accessed_at, expiresAt: row.expires_at,
+      ipAddress: row.ip_address, userAgent: row.user_agent, cursor: cursorOf({ createdAtMicros: row.created_at_micros, id: row.id }),
+    }));
+  }
+
+  /** The ids of the live sessions among those of these cookies' hashes, as PostgreSQL has them now. */
+  async idsOf(sql: Sql, hashes: readonly Uint8Array[]): Promise<string[]> {
+    const rows = await sql.query<{ id: string }>('SELECT id FROM user_sessions WHERE cookie_hash = ANY($1::bytea[]) AND is_active', [hashes]);
+    return rows.map(({ id }) => id);
   }
 
   /** When each of these sessions ends if nothing happens, as PostgreSQL has it now; those that are over are left out. */
