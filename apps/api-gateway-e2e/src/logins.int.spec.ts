@@ -63,6 +63,9 @@ describe('a login where the session cookie is Strict', () => {
     expect(page.text).toContain('content="0;url=/auth/login?return_to=%2Fopen%2Fx%3Fa%3D%22b%26c"');
     expect((await stranger.navigate(address, { from: new URL(stack.url) })).status).toBe(302);
     expect((await stranger.navigate(address)).status).toBe(302);
+    const route = await stranger.navigate(`${stack.url}/api/x?a=1`, { from: new URL('http://elsewhere.example/') });
+    expect([route.status, route.headers['cache-control'], route.text]).toEqual([200, 'no-store', expect.stringContaining('content="0;url=/api/x?a=1"')]);
+    expect((await stranger.navigate(`${stack.url}/api/x?a=1`, { from: new URL(stack.url) })).location?.pathname).toBe('/auth/login');
     // With the cookie there is nothing to ask again for.
     const browser = await stack.login('carried');
     expect((await browser.navigate(address, { from: new URL('http://elsewhere.example/') })).status).toBe(302);

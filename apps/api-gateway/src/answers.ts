@@ -56,9 +56,20 @@ export function listedBody(session: ListedSession, currentId: string | null): Re
 
 export const headersOf = (request: Request): HeaderReader => (name) => request.headers.get(name);
 
-/** A form of at most `maxBytes`, read piece by piece, since a length need not be announced; null when the body is no form, or holds a NUL. */
+/** A form of at most `maxBytes`, also where no length is announced; null when the body is no form, or holds a NUL. */
 export async function readForm(request: Request, maxBytes: number): Promise<URLSearchParams | null> {
   if (!/^application\/x-www-form-urlencoded(;|$)/i.test(request.headers.get('content-type') ?? '')) return null;
+  const form = new URLSearchParams(await readText(request, maxBytes));
+  return [...form.values()].some(holdsNul) ? null : form;
+}
+
+async function readText(request: Request, maxBytes: number): Promise<string> {
+  const announced = request.headers.get('content-length');
+  if (announced !== null) {
+    if (Number(announced) > maxBytes) throw new Problem('request_too_large');
+    // At once, straight from the connection: the web's streams of a flood of forms would be hundreds of megabytes to collect.
+    return request.text();
+  }
   const chunks: Uint8Array[] = [];
   let size = 0;
   for await (const chunk of request.body ?? []) {
@@ -66,8 +77,7 @@ export async function readForm(request: Request, maxBytes: number): Promise<URLS
     if (size > maxBytes) throw new Problem('request_too_large');
     chunks.push(chunk as Uint8Array);
   }
-  const form = new URLSearchParams(Buffer.concat(chunks).toString('utf8'));
-  return [...form.values()].some(holdsNul) ? null : form;
+  return Buffer.concat(chunks).toString('utf8');
 }
 
 /** What a query says once; a parameter given twice (RFC 6749 §3.1) or with a NUL in it is refused. */

@@ -16,6 +16,7 @@ import { type RequestPath, unambiguousPath } from './requestPath.js';
 import { localPath } from './returnTo.js';
 import { healthRoutes } from './routes/health.js';
 import { verify, VERIFY_PATH } from './routes/verify.js';
+import { mayHoldCookieBack, onwardPage } from './strictNavigation.js';
 import { observe, observed } from './telemetry.js';
 import { headerOf } from './upstreamHeaders.js';
 import { isWebSocketUpgrade, responseOn } from './webSockets.js';
@@ -206,6 +207,10 @@ function fail(gateway: Gateway, request: IncomingMessage, response: ServerRespon
   const navigates = !request.url?.startsWith('/auth/') && headerOf(request, 'sec-fetch-mode') === 'navigate' && headerOf(request, 'sec-fetch-dest') !== 'iframe' && request.method === 'GET';
   const clear = problem.clearsCookie && gateway.cookies.carriesSession(request.headers.cookie) ? { 'Set-Cookie': gateway.cookies.clearSession() } : {};
   if (problem.status === 401 && navigates && problem.code !== 'bearer_invalid') {
+    if (mayHoldCookieBack(gateway, (name) => headerOf(request, name))) {
+      response.writeHead(200, { 'Content-Type': 'text/html; charset=utf-8', 'Cache-Control': 'no-store' }).end(onwardPage(request.url ?? '/'));
+      return;
+    }
     response.writeHead(302, { Location: `/auth/login?return_to=${encodeURIComponent(wayBack(gateway, request.url ?? '/'))}`, 'Cache-Control': 'no-store', ...clear }).end();
     return;
   }
