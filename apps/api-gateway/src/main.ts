@@ -110,11 +110,11 @@ function compose({ config, embedded, dpop, db, cache, rateLimits, keyring, keys,
   const vault = new TokenVault({ db, encryption, confirmKeys: keys.confirm });
   const store = new SessionStore({ db, cache, idleTimeoutMs: config.sessionIdleTimeoutMs, onLookup: (answeredBy) => metrics.sessionLookups.inc({ answered_by: answeredBy }) });
   const events = new SessionEvents({ db, onEvent: (event) => tell(event, { metrics, log }) });
+  const breaker = new CircuitBreaker({
+    onChange: (state, openMs) => log.warn({ event: 'provider', state, ms: Math.round(openMs) }, state === 'open' ? 'the identity provider is left alone for a while' : 'the identity provider is back'),
+  });
   const refresher = new RefreshTokenManager({
-    vault, store, client, events,
-    breaker: new CircuitBreaker({
-      onChange: (state, openMs) => log.warn({ event: 'provider', state, ms: Math.round(openMs) }, state === 'open' ? 'the identity provider is left alone for a while' : 'the identity provider is back'),
-    }),
+    vault, store, client, events, breaker,
     refreshAheadMs: config.refreshAheadMs,
     absoluteTimeoutMs: config.sessionAbsoluteTimeoutMs,
     idleTimeoutMs: config.sessionIdleTimeoutMs,
@@ -135,11 +135,15 @@ function compose({ config, embedded, dpop, db, cache, rateLimits, keyring, keys,
     config, cookies, db, encryption, store, vault, events, refresher, client, dpop, validator, permissions, exchangedTokens, metrics, log,
     tracer, life: { stopping: false },
     limits: createRequestLimits(config.rateLimits, rateLimits),
-    health: async () => ({
-      database: await db.ping().then(storageProblem, reason),
-      cache: cache.healthy() ? null : 'no connection (REDIS_URL)',
-      provider: await client.ready().then(() => null, reason),
-    }),
+    health: async () => {
+      const [database, provider] = await Promise.all([db.ping().then(storageProblem, reason), client.health()]);
+      return {
+        database: { reason: database, needed: true },
+        cache: { reason: cache.healthy() ? null : 'no connection (REDIS_URL)', needed: false },
+        // Once its metadata is known, sessions with a live access token do without it: nobody is helped when all instances are taken out of service.
+        provider: { reason: provider.reason ?? (breaker.isOpen ? 'the provider is left alone for a while' : null), needed: !provider.metadataKnown },
+      };
+    },
   };
 }
 
