@@ -70,6 +70,31 @@ describe('who runs the gateway', () => {
     expect(odd.headers['x-request-id']).toMatch(/^[0-9a-f-]{36}$/);
   });
 
+  test('finds what the provider was asked for in the trace of who asked, if that one is kept at all', async () => {
+    const browser = await stack.login();
+    const [kept, dropped] = ['a'.repeat(32), 'b'.repeat(32)];
+    const refresh = async (traceparent: string) => expect((await browser.post(`${stack.url}/auth/refresh?force=true`, undefined, { headers: { traceparent } })).status).toBe(200);
+    await refresh(`00-${dropped}-b7ad6b7169203331-00`);
+    await refresh(`00-${kept}-b7ad6b7169203331-01`);
+    await until(() => spans.filter(({ traceId }) => traceId === kept).length === 2, { what: 'both spans', timeoutMs: 20_000 });
+    const [provider, request] = spans.filter(({ traceId }) => traceId === kept);
+    expect(provider).toMatchObject({ name: 'provider token', parentSpanId: request!.spanId });
+    // Logins too ask on behalf of a request.
+    expect(spans.filter(({ name }) => name === 'provider token').map(({ parentSpanId }) => parentSpanId)).not.toContain(undefined);
+    expect(spans.map(({ traceId }) => traceId)).not.toContain(dropped);
+  });
+
+  test('finds no state of another trace at the upstream of one that begins here', async () => {
+    const stateAtUpstream = async (headers: Record<string, string>) => {
+      await stack.ask(0, '/open/x', { headers: { ...headers, tracestate: 'a=1', baggage: 'k=v' } });
+      const seen = stack.upstream.requests.at(-1)!;
+      expect(seen.headers['baggage']).toBe('k=v');
+      return [seen.headers['tracestate'], seen.rawHeaders.filter((name) => name.toLowerCase() === 'tracestate').length];
+    };
+    expect(await stateAtUpstream({ traceparent: `00-${'c'.repeat(32)}-b7ad6b7169203331-01` })).toEqual(['a=1', 1]);
+    for (const headers of [{}, { traceparent: 'nonsense' }, { traceparent: `ff-${'c'.repeat(32)}-b7ad6b7169203331-01` }]) expect(await stateAtUpstream(headers as Record<string, string>)).toEqual([undefined, 0]);
+  });
+
   test('reads the numbers that matter, under labels from closed sets', async () => {
     const browser = await stack.login();
     for (const path of ['/api/x', '/api/status/503', '/auth/session', `/nothing/${'x'.repeat(100)}`]) await browser.get(stack.url + path);

@@ -29,6 +29,9 @@ const MAX_WAITING = 2_048;
 const SEND_TIMEOUT_MS = 5_000;
 const TRACEPARENT = /^00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})$/;
 
+/** Whether a trace can be gone on with (W3C Trace Context §3.2.2). */
+export const isTraceparent = (text: string | null): boolean => TRACEPARENT.test(text ?? '');
+
 /**
  * Traces as OpenTelemetry's collectors take them (OTLP/HTTP, JSON). Who asked decides whether a trace is kept (its
  * sampled flag); one that begins here is. While the collector is away spans are dropped: at most so many wait.
