@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
@@ -93,6 +94,16 @@ describe('who runs the gateway', () => {
     };
     expect(await stateAtUpstream({ traceparent: `00-${'c'.repeat(32)}-b7ad6b7169203331-01` })).toEqual(['a=1', 1]);
     for (const headers of [{}, { traceparent: 'nonsense' }, { traceparent: `ff-${'c'.repeat(32)}-b7ad6b7169203331-01` }]) expect(await stateAtUpstream(headers as Record<string, string>)).toEqual([undefined, 0]);
+  });
+
+  test('is not alarmed by what browsers send', async () => {
+    const name = `login-${createHash('sha256').update('s').digest('base64url').slice(0, 16)}`;
+    for (const value of ['garbage', `v2.k1.${'A'.repeat(60)}`, `${'0'.repeat(32)}:${'0'.repeat(32)}:00`]) {
+      expect((await stack.ask(0, '/auth/callback?state=s&code=x', { cookie: `${name}=${value}` })).status).toBe(400);
+    }
+    const text = await (await fetch(`${stack.gateways[0]!.managementUrl}/metrics`)).text();
+    expect(text).toContain('session_gateway_logins_total{outcome="no_login_state"} 3');
+    expect(text).not.toMatch(/^session_gateway_token_unreadable_total\{/m);
   });
 
   test('reads the numbers that matter, under labels from closed sets', async () => {

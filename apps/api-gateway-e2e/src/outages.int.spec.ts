@@ -169,6 +169,7 @@ describeWith(['redis'], 'an outage', () => {
     expect(stack.upstream.count()).toBe(before);
     expect((await browser.get(`${stack.url}/auth/session`)).status).toBe(200);
     await stack.gateways[0]!.said(/"code":"token_unreadable"/);
+    expect(await (await fetch(`${stack.gateways[0]!.managementUrl}/metrics`)).text()).toContain('session_gateway_token_unreadable_total{reason="not_authentic"} 1');
   });
 });
 

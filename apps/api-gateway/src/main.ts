@@ -102,6 +102,8 @@ interface Parts {
 
 function compose({ config, embedded, dpop, db, cache, rateLimits, keyring, keys, metrics, log, storageProblem }: Parts): Gateway {
   const encryption = new TokenEncryption({ keyring, readPolicy: config.tokenReadPolicy, onUse: metrics.keyUse });
+  // Anybody can send any cookie: none of them counts as a stored value that did not open, and none was ever written in an older format.
+  const cookieEncryption = new TokenEncryption({ keyring, readPolicy: 'v2' });
   const tracer = config.otlpEndpoint === undefined ? null : createTracer({
     endpoint: config.otlpEndpoint, serviceName: process.env['OTEL_SERVICE_NAME'] || 'session-gateway',
     onError: (error) => log.debug({ event: 'traces', error: error.message }, 'traces cannot be sent (OTEL_EXPORTER_OTLP_ENDPOINT)'),
@@ -132,7 +134,7 @@ function compose({ config, embedded, dpop, db, cache, rateLimits, keyring, keys,
   const cookies = new GatewayCookies({ https: config.publicUrl.protocol === 'https:', sameSite: config.sessionCookieSameSite });
   const reason = (error: unknown): string => (error instanceof Error ? error.message : 'unknown');
   return {
-    config, cookies, db, encryption, store, vault, events, refresher, client, dpop, validator, permissions, exchangedTokens, metrics, log,
+    config, cookies, db, encryption: cookieEncryption, store, vault, events, refresher, client, dpop, validator, permissions, exchangedTokens, metrics, log,
     tracer, life: { stopping: false },
     limits: createRequestLimits(config.rateLimits, rateLimits),
     health: async () => {
