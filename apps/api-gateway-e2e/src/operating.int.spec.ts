@@ -13,7 +13,9 @@ describe('who runs the gateway', () => {
   let stack: Stack;
   let folder: string;
   const spans: OtlpSpan[] = [];
+  const apiKeys = new Set<unknown>();
   const collector = createServer((request, response) => {
+    apiKeys.add(request.headers['api-key']);
     let text = '';
     request.on('data', (piece) => (text += String(piece))).on('end', () => {
       const { resourceSpans } = JSON.parse(text) as { resourceSpans: { scopeSpans: { spans: OtlpSpan[] }[] }[] };
@@ -43,11 +45,13 @@ describe('who runs the gateway', () => {
   test.each<[string, Record<string, string>, string[], number, string[]]>([
     ['a usable configuration', { GATEWAY_ROUTES: '[{"path":"/api","upstream":"http://127.0.0.1:9"}]' }, ['--check-config'], 0, ['usable', '1 routes', 'DATABASE_URL']],
     ['all that is wrong', { PORT: 'x', LOG_LEVEL: 'loud', REDIS_URL: 'http://x' }, ['--check-config'], 78, ['PORT', 'LOG_LEVEL', 'REDIS_URL']],
+    ['credentials where traces go, but not which', { OTEL_EXPORTER_OTLP_ENDPOINT: 'https://user:sesame@traces.example' }, ['--check-config'], 78, ['OTEL_EXPORTER_OTLP_ENDPOINT must have no user']],
     ['a flag that there is not', {}, ['--check-confg'], 2, ['--check-confg']],
   ])('is told of %s without anything being started', async (_, env, flags, code, words) => {
     const gateway = await startGateway({ env, flags, waitUntilLive: false });
     expect(await gateway.exited).toBe(code);
     for (const word of words) expect(gateway.output()).toContain(word);
+    expect(gateway.output()).not.toContain('sesame');
   });
 
   test('finds a request by its id in the answer, at the upstream and in the log, and its trace at the collector', async () => {
@@ -94,6 +98,22 @@ describe('who runs the gateway', () => {
     };
     expect(await stateAtUpstream({ traceparent: `00-${'c'.repeat(32)}-b7ad6b7169203331-01` })).toEqual(['a=1', 1]);
     for (const headers of [{}, { traceparent: 'nonsense' }, { traceparent: `ff-${'c'.repeat(32)}-b7ad6b7169203331-01` }]) expect(await stateAtUpstream(headers as Record<string, string>)).toEqual([undefined, 0]);
+  });
+
+  test('is told once that traces cannot be sent, and that they can again', async () => {
+    const port = await freePort();
+    await writeFile(join(folder, 'headers'), 'api-key=of%20ours\n');
+    const gateway = await stack.startGateway({ LOG_LEVEL: undefined, OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${port}`, OTEL_EXPORTER_OTLP_HEADERS_FILE: join(folder, 'headers') });
+    await fetch(`${gateway.url}/open/x`);
+    await gateway.said(/"level":40,.*traces cannot be sent \(OTEL_EXPORTER_OTLP_ENDPOINT\)/);
+    expect(gateway.output()).not.toContain(String(port));
+    const late = createServer((request, response) => void collector.emit('request', request, response));
+    await new Promise<void>((resolve) => late.listen(port, '127.0.0.1', resolve));
+    await until(async () => (await fetch(`${gateway.url}/open/x`)).ok && gateway.output().includes('traces are sent again'), { what: 'traces being sent again', timeoutMs: 20_000 });
+    expect(apiKeys).toContain('of ours');
+    expect(gateway.output().match(/traces cannot be sent/g)).toHaveLength(1);
+    await gateway.kill();
+    late.close();
   });
 
   test('is not alarmed by what browsers send', async () => {

@@ -49,6 +49,8 @@ export interface Config {
   readonly shutdownDelayMs: number;
   /** Where traces go; undefined: nowhere. */
   readonly otlpEndpoint: string | undefined;
+  /** Go with them: mostly what the collector knows us by. */
+  readonly otlpHeaders: Readonly<Record<string, string>>;
   /** Requests a minute for each address; 0: no limit. */
   readonly rateLimits: { readonly login: number; readonly callback: number; readonly logoutToken: number };
   readonly logLevel: string;
@@ -83,12 +85,16 @@ export function readConfig(env: Environment, problems: string[] = []): Config {
     problems.push(`${name} is not a URL of the form ${protocols.map((protocol) => `${protocol}//…`).join(' or ')}, without white space or control characters`);
     return undefined;
   };
-  const httpUrl = (name: string, value: string | undefined): URL | undefined => {
+  const plainUrl = (name: string, value: string | undefined): URL | undefined => {
     const parsed = url(name, value, ['https:', 'http:']);
+    if (parsed && (parsed.username || parsed.password || /[?#]/.test(parsed.href))) problems.push(`${name} must have no user, query or fragment`);
+    return parsed;
+  };
+  const httpUrl = (name: string, value: string | undefined): URL | undefined => {
+    const parsed = plainUrl(name, value);
     if (parsed?.protocol === 'http:' && !insecureAllowed) {
       problems.push(`${name} uses http in production: use https, or set ALLOW_INSECURE_HTTP=true where something in front ends TLS`);
     }
-    if (parsed && (parsed.username || parsed.password || parsed.search || parsed.hash)) problems.push(`${name} must have no user, query or fragment`);
     return parsed;
   };
   const embedded = (name: string, value: unknown, what: string): void => {
@@ -122,6 +128,9 @@ export function readConfig(env: Environment, problems: string[] = []): Config {
   const trustedProxies = parseTrustedProxies(env['TRUSTED_PROXIES'] ?? '');
   if (trustedProxies === null) problems.push('TRUSTED_PROXIES must be a comma-separated list of addresses and CIDRs');
 
+  const otlpHeaders = parseHeaders(text('OTEL_EXPORTER_OTLP_HEADERS') ?? '');
+  if (otlpHeaders === null) problems.push('OTEL_EXPORTER_OTLP_HEADERS must be header fields of the form name=value,name=value with percent-encoded values, none of them of the connection or the content');
+
   const config: Config = {
     production, port, publicUrl, databaseUrl, redisUrl, keycloak, keyring, tokenReadPolicy, routes,
     trustedProxies: trustedProxies ?? (() => false),
@@ -138,7 +147,8 @@ export function readConfig(env: Environment, problems: string[] = []): Config {
     backchannelLogoutScope: oneOf('BACKCHANNEL_LOGOUT_SCOPE', ['sid', 'sub'], 'sid'),
     logoutTokenTyp: oneOf('LOGOUT_TOKEN_TYP', ['required', 'if-present'], 'required'),
     shutdownDelayMs: integer('SHUTDOWN_DELAY', 0, 0, 600) * 1000,
-    otlpEndpoint: url('OTEL_EXPORTER_OTLP_ENDPOINT', env['OTEL_EXPORTER_OTLP_ENDPOINT'] || undefined, ['http:', 'https:'])?.href,
+    otlpEndpoint: plainUrl('OTEL_EXPORTER_OTLP_ENDPOINT', env['OTEL_EXPORTER_OTLP_ENDPOINT'] || undefined)?.href,
+    otlpHeaders: otlpHeaders ?? {},
     rateLimits: {
       login: integer('RATE_LIMIT_LOGIN', 2_000, 0, 1_000_000), callback: integer('RATE_LIMIT_CALLBACK', 1_000, 0, 1_000_000), logoutToken: integer('RATE_LIMIT_LOGOUT_TOKEN', 1_000, 0, 1_000_000),
     },
@@ -147,6 +157,24 @@ export function readConfig(env: Environment, problems: string[] = []): Config {
   if (config.managementPort === port) problems.push('MANAGEMENT_PORT must differ from PORT');
   if (problems.length > 0) throw new ConfigError(problems);
   return config;
+}
+
+/** What `fetch` says itself of a request that it sends, and refuses to be told. */
+const HEADERS_OF_FETCH = /^(connection|content-length|content-type|expect|host|keep-alive|transfer-encoding|upgrade)$/i;
+
+/** `name=value,name=value`, values percent-encoded (OpenTelemetry's exporter specification); null when it is none. */
+function parseHeaders(list: string): Record<string, string> | null {
+  try {
+    const fields = list.split(',').flatMap((member) => {
+      if (member.trim() === '') return [];
+      const [, name, value] = /^([^=]+)=(.*)$/s.exec(member) ?? [];
+      if (name === undefined || value === undefined || HEADERS_OF_FETCH.test(name.trim())) throw new TypeError('not a header field');
+      return [[name.trim(), decodeURIComponent(value.trim())]];
+    });
+    return Object.fromEntries(new Headers(fields as [string, string][]));
+  } catch {
+    return null;
+  }
 }
 
 interface Reader {

@@ -105,8 +105,10 @@ function compose({ config, embedded, dpop, db, cache, rateLimits, keyring, keys,
   // Anybody can send any cookie: none of them counts as a stored value that did not open, and none was ever written in an older format.
   const cookieEncryption = new TokenEncryption({ keyring, readPolicy: 'v2' });
   const tracer = config.otlpEndpoint === undefined ? null : createTracer({
-    endpoint: config.otlpEndpoint, serviceName: process.env['OTEL_SERVICE_NAME'] || 'session-gateway',
-    onError: (error) => log.debug({ event: 'traces', error: error.message }, 'traces cannot be sent (OTEL_EXPORTER_OTLP_ENDPOINT)'),
+    endpoint: config.otlpEndpoint, headers: config.otlpHeaders, serviceName: process.env['OTEL_SERVICE_NAME'] || 'session-gateway',
+    onChange: (problem) => (problem === null
+      ? log.info({ event: 'traces' }, 'traces are sent again')
+      : log.warn({ event: 'traces', error: problem }, 'traces cannot be sent (OTEL_EXPORTER_OTLP_ENDPOINT); they are dropped until they can')),
   });
   const client = new KeycloakClient({ ...embedded.keycloak, dpop: dpop ?? undefined, fetch: observedFetch(metrics, tracer) });
   const vault = new TokenVault({ db, encryption, confirmKeys: keys.confirm });
