@@ -97,6 +97,15 @@ describe('the configuration', () => {
     expect(problems({ ...production, KEYCLOAK_CLIENT_SECRET: '', KEYCLOAK_CLIENT_SECRET_FILE: '/nowhere' }).join()).toContain('KEYCLOAK_CLIENT_SECRET_FILE');
   });
 
+  test('of production may stand in files, and of one that cannot be read nothing else is said', () => {
+    const { NODE_ENV, ...rest } = production;
+    const { publicUrl, keycloak } = readConfig({ NODE_ENV, ...inFiles(rest) });
+    expect([publicUrl.href, keycloak?.issuer]).toEqual(['https://app.example/', 'https://id.example/realms/r']);
+    for (const name of Object.keys(rest)) {
+      expect(problems({ NODE_ENV, ...inFiles(rest), [`${name}_FILE`]: join(folder, 'nothing') })).toEqual([`${name}_FILE names a file that cannot be read`]);
+    }
+  });
+
   test('tells the collector of traces who sends them', () => {
     const headers = (OTEL_EXPORTER_OTLP_HEADERS: string) => readConfig({ OTEL_EXPORTER_OTLP_HEADERS }).otlpHeaders;
     expect(headers('Authorization=Basic%20dXNlcjpwYXNz, x-tenant = a=b ,')).toEqual({ authorization: 'Basic dXNlcjpwYXNz', 'x-tenant': 'a=b' });
