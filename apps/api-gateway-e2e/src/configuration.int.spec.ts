@@ -1,4 +1,7 @@
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterAll, describe, expect, test } from '@jest/globals';
 import { freePort, HttpBrowser, startGateway, type TestGateway, until } from '@session-gateway/testkit';
 import { startStack } from './stack.js';
@@ -56,5 +59,32 @@ describe('the gateway as a program', () => {
     await expect(late.get(`${stack.url}/health/live`)).rejects.toThrow();
     await late.close();
     await stack.dispose();
+  });
+
+  describe('with a PostgreSQL of its own', () => {
+    const folder = mkdtempSync(join(tmpdir(), 'embedded-'));
+    const pidFile = join(folder, 'postgres/cluster/postmaster.pid');
+    const isRunning = () => existsSync(pidFile);
+    afterAll(() => {
+      if (isRunning()) process.kill(Number(readFileSync(pidFile, 'utf8').split('\n')[0]), 'SIGQUIT');
+      rmSync(folder, { recursive: true, force: true });
+    });
+    const start = async (options: Parameters<typeof startGateway>[0]): Promise<TestGateway> => {
+      const gateway = await startGateway({ ...options, env: { DATA_DIR: folder, ...options?.env } });
+      started.push(gateway);
+      return gateway;
+    };
+
+    test('leaves none behind when it cannot start', async () => {
+      const taken = createServer();
+      const port = await freePort();
+      await new Promise<void>((resolve) => taken.listen(port, '127.0.0.1', resolve));
+      const gateway = await start({ port, waitUntilLive: false });
+      expect(await gateway.exited).toBe(1);
+      expect(gateway.stderr()).toContain(`port ${port} is in use`);
+      expect(readFileSync(join(folder, 'postgres/postgres.log'), 'utf8')).toContain('ready to accept connections');
+      await until(() => !isRunning(), { what: 'the end of PostgreSQL' });
+      taken.close();
+    });
   });
 });
