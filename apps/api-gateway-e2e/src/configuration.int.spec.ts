@@ -3,7 +3,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from '@jest/globals';
-import { freePort, HttpBrowser, startGateway, type TestGateway, until } from '@session-gateway/testkit';
+import { freePort, HttpBrowser, startGateway, startUpstream, type TestGateway, until } from '@session-gateway/testkit';
 import { startStack } from './stack.js';
 
 const started: TestGateway[] = [];
@@ -46,12 +46,14 @@ describe('the gateway as a program', () => {
     await stack.dispose();
   });
 
-  test('finishes the requests under way when it is told to stop, and takes no new ones', async () => {
+  test('finishes the requests under way when it is told to stop, by several at once, and takes no new ones', async () => {
     const stack = await startStack({ redis: false });
     const browser = await stack.login();
     const slow = browser.get(`${stack.url}/api/slow/600`);
     await until(() => stack.upstream.open() === 1, { what: 'the request under way' });
     const [gateway] = stack.gateways;
+    // As with Ctrl-C: from the terminal, and from the package runner that has it from there too.
+    gateway!.signal('SIGINT');
     gateway!.signal('SIGTERM');
     expect((await slow).status).toBe(200);
     expect(await gateway!.exited).toBe(0);
@@ -85,6 +87,32 @@ describe('the gateway as a program', () => {
       expect(readFileSync(join(folder, 'postgres/postgres.log'), 'utf8')).toContain('ready to accept connections');
       await until(() => !isRunning(), { what: 'the end of PostgreSQL' });
       taken.close();
+    });
+
+    test('leaves none behind when it is interrupted while it starts', async () => {
+      const gateway = await start({ waitUntilLive: false });
+      await until(isRunning, { what: 'PostgreSQL being there' });
+      gateway.signal('SIGINT');
+      expect(await gateway.exited).toBe(130);
+      await until(() => !isRunning(), { what: 'the end of PostgreSQL' });
+    });
+
+    test('ends at once, and leaves none behind, for somebody who insists', async () => {
+      const upstream = await startUpstream();
+      const gateway = await start({ env: { GATEWAY_ROUTES: JSON.stringify([{ path: '/open', upstream: upstream.url, auth: 'none', stripPrefix: true }]) } });
+      const hanging = fetch(`${gateway.url}/open/hang`).then(() => 'answered', () => 'cut');
+      await until(() => upstream.open() === 1, { what: 'the request under way' });
+      gateway.signal('SIGINT');
+      await gateway.said('finishing the requests under way');
+      let code: number | null | undefined;
+      void gateway.exited.then((exit) => { code = exit; });
+      await until(() => {
+        gateway.signal('SIGTERM');
+        return code !== undefined;
+      }, { what: 'the end', timeoutMs: 30_000 });
+      expect([code, await hanging]).toEqual([143, 'cut']);
+      await until(() => !isRunning(), { what: 'the end of PostgreSQL' });
+      await upstream.dispose();
     });
   });
 });

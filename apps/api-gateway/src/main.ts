@@ -1,5 +1,6 @@
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { constants } from 'node:os';
 import process from 'node:process';
 import { type Cache, createMemoryCache, createRedisCache, type Database, DatabaseError, findPrismaDir, isStorageUnavailable, migrate, openDatabase, openRateLimits, type RateLimits } from '@session-gateway/database';
 import { CircuitBreaker, ConfigError, createKeyring, DpopKeys, ExchangedTokens, isAuthError, JWTValidator, KeycloakClient, type Keyring, PermissionChecker, purge, RefreshTokenManager, reloadable, type SessionEvent, SessionEvents, SessionStore, TokenEncryption, TokenVault } from '@session-gateway/keycloak-auth';
@@ -19,6 +20,8 @@ import { createTracer } from './tracing.js';
 const EXIT_CONFIGURATION = 78;
 const LOOPBACK = '127.0.0.1';
 const STORAGE_RETRY_MS = 2_000;
+/** Some package runners pass on the terminal's Ctrl-C, which this process has had from the terminal already. */
+const SAME_SIGNAL_MS = 500;
 /** Batches of old rows removed in one background round at most. */
 const PURGE_BATCHES = 10;
 
@@ -28,6 +31,7 @@ async function main(): Promise<void> {
   const config = readConfig(await loadKeyringAtStart(process.env, problems, (line) => process.stderr.write(`session-gateway: ${line}\n`)), problems);
   if (checkOnly) return report(config);
   const log = createLog(config.logLevel);
+  const signals = takeSignals();
   const embedded = await startEmbeddedParts(config);
   const database = openDatabase({ url: embedded.databaseUrl, applicationName: 'session-gateway', onError: (error) => log.warn({ event: 'database', error: error.message }, 'a database connection failed') });
   const metrics = createMetrics();
@@ -57,8 +61,7 @@ async function main(): Promise<void> {
   log.info({ event: 'listening', address: config.publicUrl.origin, management: (management.address() as AddressInfo).port }, 'the gateway is listening');
   if (embedded.names.length > 0) process.stdout.write(embedded.banner());
 
-  const stop = async (signal: string): Promise<void> => {
-    if (gateway.life.stopping) return;
+  signals.ask(async (signal) => {
     gateway.life.stopping = true;
     log.info({ event: 'stopping', signal }, 'finishing the requests under way');
     clientSecret.stop();
@@ -77,13 +80,27 @@ async function main(): Promise<void> {
     await embedded.stop();
     await gateway.tracer?.stop();
     process.exit(0);
-  };
-  process.on('SIGINT', (signal) => void stop(signal));
-  process.on('SIGTERM', (signal) => void stop(signal));
+  });
   process.on('SIGHUP', () => {
     clientSecret.reload();
     void keys.reload();
   });
+}
+
+/** Until there is something to finish a signal ends the process at once, and so does the second one of somebody who insists. */
+function takeSignals(): { ask: (toStop: (signal: string) => Promise<void>) => void } {
+  let stop: ((signal: string) => Promise<void>) | null = null;
+  let asked: number | null = null;
+  const take = (signal: 'SIGINT' | 'SIGTERM'): void => {
+    const now = performance.now();
+    if (asked !== null && now - asked < SAME_SIGNAL_MS) return;
+    if (stop === null || asked !== null) process.exit(128 + constants.signals[signal]);
+    asked = now;
+    void stop(signal);
+  };
+  process.on('SIGINT', take);
+  process.on('SIGTERM', take);
+  return { ask: (toStop) => { stop = toStop; } };
 }
 
 interface Parts {
