@@ -1,6 +1,9 @@
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterAll, describe, expect, test } from '@jest/globals';
-import { freePort, HttpBrowser, startGateway, type TestGateway, until } from '@session-gateway/testkit';
+import { freePort, HttpBrowser, startGateway, startUpstream, type TestGateway, until } from '@session-gateway/testkit';
 import { startStack } from './stack.js';
 
 const started: TestGateway[] = [];
@@ -43,12 +46,14 @@ describe('the gateway as a program', () => {
     await stack.dispose();
   });
 
-  test('finishes the requests under way when it is told to stop, and takes no new ones', async () => {
+  test('finishes the requests under way when it is told to stop, by several at once, and takes no new ones', async () => {
     const stack = await startStack({ redis: false });
     const browser = await stack.login();
     const slow = browser.get(`${stack.url}/api/slow/600`);
     await until(() => stack.upstream.open() === 1, { what: 'the request under way' });
     const [gateway] = stack.gateways;
+    // As with Ctrl-C: from the terminal, and from the package runner that has it from there too.
+    gateway!.signal('SIGINT');
     gateway!.signal('SIGTERM');
     expect((await slow).status).toBe(200);
     expect(await gateway!.exited).toBe(0);
@@ -56,5 +61,58 @@ describe('the gateway as a program', () => {
     await expect(late.get(`${stack.url}/health/live`)).rejects.toThrow();
     await late.close();
     await stack.dispose();
+  });
+
+  describe('with a PostgreSQL of its own', () => {
+    const folder = mkdtempSync(join(tmpdir(), 'embedded-'));
+    const pidFile = join(folder, 'postgres/cluster/postmaster.pid');
+    const isRunning = () => existsSync(pidFile);
+    afterAll(() => {
+      if (isRunning()) process.kill(Number(readFileSync(pidFile, 'utf8').split('\n')[0]), 'SIGQUIT');
+      rmSync(folder, { recursive: true, force: true });
+    });
+    const start = async (options: Parameters<typeof startGateway>[0]): Promise<TestGateway> => {
+      const gateway = await startGateway({ ...options, env: { DATA_DIR: folder, ...options?.env } });
+      started.push(gateway);
+      return gateway;
+    };
+
+    test('leaves none behind when it cannot start', async () => {
+      const taken = createServer();
+      const port = await freePort();
+      await new Promise<void>((resolve) => taken.listen(port, '127.0.0.1', resolve));
+      const gateway = await start({ port, waitUntilLive: false });
+      expect(await gateway.exited).toBe(1);
+      expect(gateway.stderr()).toContain(`port ${port} is in use`);
+      expect(readFileSync(join(folder, 'postgres/postgres.log'), 'utf8')).toContain('ready to accept connections');
+      await until(() => !isRunning(), { what: 'the end of PostgreSQL' });
+      taken.close();
+    });
+
+    test('leaves none behind when it is interrupted while it starts', async () => {
+      const gateway = await start({ waitUntilLive: false });
+      await until(isRunning, { what: 'PostgreSQL being there' });
+      gateway.signal('SIGINT');
+      expect(await gateway.exited).toBe(130);
+      await until(() => !isRunning(), { what: 'the end of PostgreSQL' });
+    });
+
+    test('ends at once, and leaves none behind, for somebody who insists', async () => {
+      const upstream = await startUpstream();
+      const gateway = await start({ env: { GATEWAY_ROUTES: JSON.stringify([{ path: '/open', upstream: upstream.url, auth: 'none', stripPrefix: true }]) } });
+      const hanging = fetch(`${gateway.url}/open/hang`).then(() => 'answered', () => 'cut');
+      await until(() => upstream.open() === 1, { what: 'the request under way' });
+      gateway.signal('SIGINT');
+      await gateway.said('finishing the requests under way');
+      let code: number | null | undefined;
+      void gateway.exited.then((exit) => { code = exit; });
+      await until(() => {
+        gateway.signal('SIGTERM');
+        return code !== undefined;
+      }, { what: 'the end', timeoutMs: 30_000 });
+      expect([code, await hanging]).toEqual([143, 'cut']);
+      await until(() => !isRunning(), { what: 'the end of PostgreSQL' });
+      await upstream.dispose();
+    });
   });
 });

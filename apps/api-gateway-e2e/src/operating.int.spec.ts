@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
@@ -12,7 +13,9 @@ describe('who runs the gateway', () => {
   let stack: Stack;
   let folder: string;
   const spans: OtlpSpan[] = [];
+  const apiKeys = new Set<unknown>();
   const collector = createServer((request, response) => {
+    apiKeys.add(request.headers['api-key']);
     let text = '';
     request.on('data', (piece) => (text += String(piece))).on('end', () => {
       const { resourceSpans } = JSON.parse(text) as { resourceSpans: { scopeSpans: { spans: OtlpSpan[] }[] }[] };
@@ -42,11 +45,13 @@ describe('who runs the gateway', () => {
   test.each<[string, Record<string, string>, string[], number, string[]]>([
     ['a usable configuration', { GATEWAY_ROUTES: '[{"path":"/api","upstream":"http://127.0.0.1:9"}]' }, ['--check-config'], 0, ['usable', '1 routes', 'DATABASE_URL']],
     ['all that is wrong', { PORT: 'x', LOG_LEVEL: 'loud', REDIS_URL: 'http://x' }, ['--check-config'], 78, ['PORT', 'LOG_LEVEL', 'REDIS_URL']],
+    ['credentials where traces go, but not which', { OTEL_EXPORTER_OTLP_ENDPOINT: 'https://user:sesame@traces.example' }, ['--check-config'], 78, ['OTEL_EXPORTER_OTLP_ENDPOINT must have no user']],
     ['a flag that there is not', {}, ['--check-confg'], 2, ['--check-confg']],
   ])('is told of %s without anything being started', async (_, env, flags, code, words) => {
     const gateway = await startGateway({ env, flags, waitUntilLive: false });
     expect(await gateway.exited).toBe(code);
     for (const word of words) expect(gateway.output()).toContain(word);
+    expect(gateway.output()).not.toContain('sesame');
   });
 
   test('finds a request by its id in the answer, at the upstream and in the log, and its trace at the collector', async () => {
@@ -68,6 +73,57 @@ describe('who runs the gateway', () => {
     expect(lines).toEqual([expect.objectContaining({ event: 'request', request: 'request-0123456789', trace: traceId, route: '/api', status: 200, method: 'GET' })]);
     const odd = await browser.get(`${stack.url}/auth/session`, { headers: { 'x-request-id': 'a b\tc' } });
     expect(odd.headers['x-request-id']).toMatch(/^[0-9a-f-]{36}$/);
+  });
+
+  test('finds what the provider was asked for in the trace of who asked, if that one is kept at all', async () => {
+    const browser = await stack.login();
+    const [kept, dropped] = ['a'.repeat(32), 'b'.repeat(32)];
+    const refresh = async (traceparent: string) => expect((await browser.post(`${stack.url}/auth/refresh?force=true`, undefined, { headers: { traceparent } })).status).toBe(200);
+    await refresh(`00-${dropped}-b7ad6b7169203331-00`);
+    await refresh(`00-${kept}-b7ad6b7169203331-01`);
+    await until(() => spans.filter(({ traceId }) => traceId === kept).length === 2, { what: 'both spans', timeoutMs: 20_000 });
+    const [provider, request] = spans.filter(({ traceId }) => traceId === kept);
+    expect(provider).toMatchObject({ name: 'provider token', parentSpanId: request!.spanId });
+    // Logins too ask on behalf of a request.
+    expect(spans.filter(({ name }) => name === 'provider token').map(({ parentSpanId }) => parentSpanId)).not.toContain(undefined);
+    expect(spans.map(({ traceId }) => traceId)).not.toContain(dropped);
+  });
+
+  test('finds no state of another trace at the upstream of one that begins here', async () => {
+    const stateAtUpstream = async (headers: Record<string, string>) => {
+      await stack.ask(0, '/open/x', { headers: { ...headers, tracestate: 'a=1', baggage: 'k=v' } });
+      const seen = stack.upstream.requests.at(-1)!;
+      expect(seen.headers['baggage']).toBe('k=v');
+      return [seen.headers['tracestate'], seen.rawHeaders.filter((name) => name.toLowerCase() === 'tracestate').length];
+    };
+    expect(await stateAtUpstream({ traceparent: `00-${'c'.repeat(32)}-b7ad6b7169203331-01` })).toEqual(['a=1', 1]);
+    for (const headers of [{}, { traceparent: 'nonsense' }, { traceparent: `ff-${'c'.repeat(32)}-b7ad6b7169203331-01` }]) expect(await stateAtUpstream(headers as Record<string, string>)).toEqual([undefined, 0]);
+  });
+
+  test('is told once that traces cannot be sent, and that they can again', async () => {
+    const port = await freePort();
+    await writeFile(join(folder, 'headers'), 'api-key=of%20ours\n');
+    const gateway = await stack.startGateway({ LOG_LEVEL: undefined, OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${port}`, OTEL_EXPORTER_OTLP_HEADERS_FILE: join(folder, 'headers') });
+    await fetch(`${gateway.url}/open/x`);
+    await gateway.said(/"level":40,.*traces cannot be sent \(OTEL_EXPORTER_OTLP_ENDPOINT\)/);
+    expect(gateway.output()).not.toContain(String(port));
+    const late = createServer((request, response) => void collector.emit('request', request, response));
+    await new Promise<void>((resolve) => late.listen(port, '127.0.0.1', resolve));
+    await until(async () => (await fetch(`${gateway.url}/open/x`)).ok && gateway.output().includes('traces are sent again'), { what: 'traces being sent again', timeoutMs: 20_000 });
+    expect(apiKeys).toContain('of ours');
+    expect(gateway.output().match(/traces cannot be sent/g)).toHaveLength(1);
+    await gateway.kill();
+    late.close();
+  });
+
+  test('is not alarmed by what browsers send', async () => {
+    const name = `login-${createHash('sha256').update('s').digest('base64url').slice(0, 16)}`;
+    for (const value of ['garbage', `v2.k1.${'A'.repeat(60)}`, `${'0'.repeat(32)}:${'0'.repeat(32)}:00`]) {
+      expect((await stack.ask(0, '/auth/callback?state=s&code=x', { cookie: `${name}=${value}` })).status).toBe(400);
+    }
+    const text = await (await fetch(`${stack.gateways[0]!.managementUrl}/metrics`)).text();
+    expect(text).toContain('session_gateway_logins_total{outcome="no_login_state"} 3');
+    expect(text).not.toMatch(/^session_gateway_token_unreadable_total\{/m);
   });
 
   test('reads the numbers that matter, under labels from closed sets', async () => {

@@ -25,7 +25,8 @@ describeWith(['redis'], 'an outage', () => {
   const ALL_WELL = [200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 401, 401];
   const expireToken = (id: string) => stack.sql(`UPDATE user_sessions SET token_expires_at = now() - interval '1 second', version = version + 1 WHERE id = $1`, [id]);
   const idOf = async (browser: HttpBrowser) => (await browser.get(`${stack.url}/auth/session`)).json<{ session: { id: string } }>().session.id;
-  const cacheStatus = async ({ url }: { url: string }) => ((await (await fetch(`${url}/health/ready`)).json()) as { dependencies: { cache: { status: string } } }).dependencies.cache.status;
+  const dependencyStatus = async ({ url }: { url: string }, name: string) =>
+    ((await (await fetch(`${url}/health/ready`)).json()) as { dependencies: Record<string, { status: string }> }).dependencies[name]?.status;
   const uncached = () => stack.redis!.flush();
 
   describe('of Redis', () => {
@@ -38,7 +39,7 @@ describeWith(['redis'], 'an outage', () => {
       await stack.redis!.start();
       expect((await kept.get(`${stack.url}/auth/session`)).status).toBe(200);
       // Both use it again: where only one process cannot reach Redis, news of its logouts is still to come, and all below would be about that.
-      await until(async () => (await Promise.all(stack.gateways.map(cacheStatus))).every((status) => status === 'ok'), { what: 'both gateways using Redis again' });
+      await until(async () => (await Promise.all(stack.gateways.map((gateway) => dependencyStatus(gateway, 'cache')))).every((status) => status === 'ok'), { what: 'both gateways using Redis again' });
       expect(await everything()).toEqual(ALL_WELL);
       for (const { key } of await stack.redis!.scan()) await stack.redis!.command('SET', key, 'garbage that is no session');
       expect((await kept.get(`${stack.url}/auth/session`)).status).toBe(200);
@@ -100,6 +101,29 @@ describeWith(['redis'], 'an outage', () => {
       await until(async () => (await expired.get(`${stack.url}/api/x`)).status === 200, { what: 'recovery' });
     });
 
+    test.each(['dead', 'mute', 'broken'])('that is %s shows in readiness, for load balancers to leave the gateway in service, until it is over', async (how) => {
+      const provider = stack.provider!;
+      const inReadiness = (status: string) => until(async () => (await Promise.all(stack.gateways.map((gateway) => dependencyStatus(gateway, 'provider')))).every((one) => one === status), { what: `readiness saying that the provider is ${status}` });
+      await inReadiness('ok');
+      if (how === 'dead') await provider.stop();
+      else provider.answerAlways({ endpoint: 'discovery', ...(how === 'mute' ? { delayMs: 6_000 } : { status: 503 }) });
+      await inReadiness('down');
+      expect((await fetch(`${stack.url}/health/ready`)).status).toBe(200);
+      if (how === 'dead') await provider.start();
+      else provider.answerAlways(null);
+      await inReadiness('ok');
+    });
+
+    test('shows in readiness as soon as a person is told of it, and whoever asks for readiness is no burden to it', async () => {
+      const browser = await stack.login();
+      stack.provider!.answerNext({ status: 503 });
+      expect((await browser.post(`${stack.url}/auth/refresh?force=true`)).status).toBe(503);
+      expect(await dependencyStatus(stack.gateways[0]!, 'provider')).toBe('down');
+      stack.provider!.resetCounts();
+      await Promise.all(Array.from({ length: 100 }, () => fetch(`${stack.url}/health/ready`)));
+      expect(stack.provider!.counts.discovery).toBeLessThanOrEqual(1);
+    });
+
     test('is told from our own misconfiguration, which ends no session', async () => {
       const browser = await stack.login();
       await expireToken(await idOf(browser));
@@ -145,6 +169,7 @@ describeWith(['redis'], 'an outage', () => {
     expect(stack.upstream.count()).toBe(before);
     expect((await browser.get(`${stack.url}/auth/session`)).status).toBe(200);
     await stack.gateways[0]!.said(/"code":"token_unreadable"/);
+    expect(await (await fetch(`${stack.gateways[0]!.managementUrl}/metrics`)).text()).toContain('session_gateway_token_unreadable_total{reason="not_authentic"} 1');
   });
 });
 

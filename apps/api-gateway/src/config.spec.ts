@@ -1,5 +1,8 @@
 import { generateKeyPairSync } from 'node:crypto';
-import { describe, expect, test } from '@jest/globals';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, test } from '@jest/globals';
 import { ConfigError } from '@session-gateway/keycloak-auth';
 import { readConfig } from './config.js';
 
@@ -13,6 +16,16 @@ const production = {
   KEYCLOAK_CLIENT_SECRET: 'a-client-secret',
   SESSION_TOKEN_ENCRYPTION_KEY: 'a key text of thirty-two characters or more',
 };
+
+const folder = mkdtempSync(join(tmpdir(), 'config-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+/** The same configuration with everything in files. */
+function inFiles(env: Record<string, string>): Record<string, string> {
+  return Object.fromEntries(Object.entries(env).map(([name, value]) => {
+    writeFileSync(join(folder, name), `${value}\n`);
+    return [`${name}_FILE`, join(folder, name)];
+  }));
+}
 
 function problems(env: Record<string, string>): readonly string[] {
   try {
@@ -58,7 +71,9 @@ describe('the configuration', () => {
     ['KEYCLOAK_ISSUER', 'not a url sesame'], ['KEYCLOAK_CLIENT_SECRET', ''], ['SESSION_TOKEN_ENCRYPTION_KEY', 'sesame'], ['SESSION_TOKEN_KEYRING', '{"primary":"sesame"}'],
     ['SESSION_IDLE_TIMEOUT', '-1'], ['SESSION_COOKIE_SAMESITE', 'none'], ['TOKEN_READ_POLICY', 'v1'], ['LOG_LEVEL', 'loud'], ['REFRESH_AHEAD', '1.5'], ['GATEWAY_ROUTES', '[{"path":"/a","upstream":"sesame"}]'],
     ['PUBLIC_URL', 'https://app.example\n'], ['DATABASE_URL', 'postgresql://u:p@d\tb/app'], ['REDIS_URL', 'redis://cache '], ['KEYCLOAK_ISSUER', 'ht\ntps://id.example/realms/main'], ['KEYCLOAK_INTERNAL_URL', 'https://id.example\0'],
-    ['OTEL_EXPORTER_OTLP_ENDPOINT', 'http://traces\r'], ['GATEWAY_ROUTES', '[{"path":"/a","upstream":"http://sesame/\\n"}]'],
+    ['OTEL_EXPORTER_OTLP_ENDPOINT', 'http://traces\r'], ['OTEL_EXPORTER_OTLP_ENDPOINT', 'https://user:sesame@traces'], ['OTEL_EXPORTER_OTLP_ENDPOINT', 'https://sesame@traces'],
+    ['OTEL_EXPORTER_OTLP_ENDPOINT', 'https://traces/?token=sesame'], ['OTEL_EXPORTER_OTLP_ENDPOINT', 'https://traces?'], ['OTEL_EXPORTER_OTLP_ENDPOINT', 'https://traces/#sesame'],
+    ['OTEL_EXPORTER_OTLP_HEADERS', 'sesame'], ['OTEL_EXPORTER_OTLP_HEADERS', 'se same=x'], ['OTEL_EXPORTER_OTLP_HEADERS', 'a=%sesame'], ['OTEL_EXPORTER_OTLP_HEADERS', 'a=sesame%0Ab'], ['OTEL_EXPORTER_OTLP_HEADERS', 'a=x,Content-Length=1'], ['GATEWAY_ROUTES', '[{"path":"/a","upstream":"http://sesame/\\n"}]'],
     ['KEYCLOAK_CLIENT_AUTH', 'none'], ['BACKCHANNEL_LOGOUT_SCOPE', 'all'], ['LOGOUT_TOKEN_TYP', 'no'], ['TRUSTED_PROXIES', '10.0.0.0/8, sesame'], ['KEYCLOAK_DPOP_KEY', 'sesame'],
   ])('with a wrong %s names it and keeps the value to itself', (name, value) => {
     const found = problems({ ...production, [name]: value });
@@ -80,5 +95,21 @@ describe('the configuration', () => {
   test('with a secret both given and in a file, or a file that is not there, is refused', () => {
     expect(names({ ...production, KEYCLOAK_CLIENT_SECRET_FILE: '/nowhere' })).toEqual(['KEYCLOAK_CLIENT_SECRET']);
     expect(problems({ ...production, KEYCLOAK_CLIENT_SECRET: '', KEYCLOAK_CLIENT_SECRET_FILE: '/nowhere' }).join()).toContain('KEYCLOAK_CLIENT_SECRET_FILE');
+  });
+
+  test('of production may stand in files, and of one that cannot be read nothing else is said', () => {
+    const { NODE_ENV, ...rest } = production;
+    const { publicUrl, keycloak } = readConfig({ NODE_ENV, ...inFiles(rest) });
+    expect([publicUrl.href, keycloak?.issuer]).toEqual(['https://app.example/', 'https://id.example/realms/r']);
+    for (const name of Object.keys(rest)) {
+      expect(problems({ NODE_ENV, ...inFiles(rest), [`${name}_FILE`]: join(folder, 'nothing') })).toEqual([`${name}_FILE names a file that cannot be read`]);
+    }
+  });
+
+  test('tells the collector of traces who sends them', () => {
+    const headers = (OTEL_EXPORTER_OTLP_HEADERS: string) => readConfig({ OTEL_EXPORTER_OTLP_HEADERS }).otlpHeaders;
+    expect(headers('Authorization=Basic%20dXNlcjpwYXNz, x-tenant = a=b ,')).toEqual({ authorization: 'Basic dXNlcjpwYXNz', 'x-tenant': 'a=b' });
+    expect(readConfig(inFiles({ OTEL_EXPORTER_OTLP_HEADERS: 'api-key=k' })).otlpHeaders).toEqual({ 'api-key': 'k' });
+    expect(readConfig({}).otlpHeaders).toEqual({});
   });
 });

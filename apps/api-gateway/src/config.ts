@@ -49,6 +49,8 @@ export interface Config {
   readonly shutdownDelayMs: number;
   /** Where traces go; undefined: nowhere. */
   readonly otlpEndpoint: string | undefined;
+  /** Go with them: mostly what the collector knows us by. */
+  readonly otlpHeaders: Readonly<Record<string, string>>;
   /** Requests a minute for each address; 0: no limit. */
   readonly rateLimits: { readonly login: number; readonly callback: number; readonly logoutToken: number };
   readonly logLevel: string;
@@ -63,6 +65,8 @@ export function readConfig(env: Environment, problems: string[] = []): Config {
   const insecureAllowed = !production || env['ALLOW_INSECURE_HTTP'] === 'true';
 
   const text = (name: string): string | undefined => readSecret(env, name, problems);
+  /** Also where it cannot be read, which is a problem of its own then. */
+  const given = (name: string): boolean => Boolean(env[name] || env[`${name}_FILE`]);
   const oneOf = <Choice extends string>(name: string, choices: readonly Choice[], fallback: Choice): Choice => {
     const value = env[name] || fallback;
     if ((choices as readonly string[]).includes(value)) return value as Choice;
@@ -83,33 +87,37 @@ export function readConfig(env: Environment, problems: string[] = []): Config {
     problems.push(`${name} is not a URL of the form ${protocols.map((protocol) => `${protocol}//…`).join(' or ')}, without white space or control characters`);
     return undefined;
   };
-  const httpUrl = (name: string, value: string | undefined): URL | undefined => {
+  const plainUrl = (name: string, value: string | undefined): URL | undefined => {
     const parsed = url(name, value, ['https:', 'http:']);
+    if (parsed && (parsed.username || parsed.password || /[?#]/.test(parsed.href))) problems.push(`${name} must have no user, query or fragment`);
+    return parsed;
+  };
+  const httpUrl = (name: string, value: string | undefined): URL | undefined => {
+    const parsed = plainUrl(name, value);
     if (parsed?.protocol === 'http:' && !insecureAllowed) {
       problems.push(`${name} uses http in production: use https, or set ALLOW_INSECURE_HTTP=true where something in front ends TLS`);
     }
-    if (parsed && (parsed.username || parsed.password || parsed.search || parsed.hash)) problems.push(`${name} must have no user, query or fragment`);
     return parsed;
   };
-  const embedded = (name: string, value: unknown, what: string): void => {
-    if (value === undefined && production) problems.push(`${name} must be set in production: ${what}`);
+  const embedded = (name: string, what: string): void => {
+    if (production && !given(name)) problems.push(`${name} must be set in production: ${what}`);
   };
 
   const port = integer('PORT', 3000, 1, 65_535);
   const publicUrl = httpUrl('PUBLIC_URL', text('PUBLIC_URL')) ?? new URL(`http://localhost:${port}`);
   if (publicUrl.pathname !== '/') problems.push('PUBLIC_URL must have no path: the gateway serves a whole origin');
-  if (production && !env['PUBLIC_URL']) problems.push('PUBLIC_URL must be set in production: the address under which browsers reach the gateway');
+  if (production && !given('PUBLIC_URL')) problems.push('PUBLIC_URL must be set in production: the address under which browsers reach the gateway');
 
   const databaseUrl = url('DATABASE_URL', text('DATABASE_URL'), ['postgresql:', 'postgres:'])?.href;
-  if (!env['DATABASE_URL'] && !env['DATABASE_URL_FILE']) embedded('DATABASE_URL', undefined, 'the embedded PostgreSQL is for development');
+  embedded('DATABASE_URL', 'the embedded PostgreSQL is for development');
   const redisUrl = text('REDIS_URL');
   if (redisUrl !== undefined && !parseRedisUrl(redisUrl)) problems.push(`REDIS_URL is not of the form ${REDIS_URL_FORMS}`);
-  if (!env['REDIS_URL'] && !env['REDIS_URL_FILE']) embedded('REDIS_URL', undefined, 'the in-process cache serves one instance only');
+  embedded('REDIS_URL', 'the in-process cache serves one instance only');
 
-  const keycloak = readKeycloak({ env, text, httpUrl, oneOf, embedded, problems });
+  const keycloak = readKeycloak({ given, text, httpUrl, oneOf, embedded, problems });
   const keyring = readKeyring(env, problems);
-  if (!keyringRefused && ['SESSION_TOKEN_ENCRYPTION_KEY', 'SESSION_TOKEN_ENCRYPTION_KEY_FILE', 'SESSION_TOKEN_KEYRING', 'SESSION_TOKEN_KEYRING_FILE'].every((name) => !env[name])) {
-    embedded('SESSION_TOKEN_ENCRYPTION_KEY', undefined, 'a generated key would be lost with the machine (or set SESSION_TOKEN_KEYRING)');
+  if (!keyringRefused && !given('SESSION_TOKEN_KEYRING')) {
+    embedded('SESSION_TOKEN_ENCRYPTION_KEY', 'a generated key would be lost with the machine (or set SESSION_TOKEN_KEYRING)');
   }
   const tokenReadPolicy = oneOf<ReadPolicy>('TOKEN_READ_POLICY', ['v2', 'v2+plan', 'all'], 'v2+plan');
   const { routes, problems: routeProblems } = parseRoutes(text('GATEWAY_ROUTES'));
@@ -121,6 +129,9 @@ export function readConfig(env: Environment, problems: string[] = []): Config {
 
   const trustedProxies = parseTrustedProxies(env['TRUSTED_PROXIES'] ?? '');
   if (trustedProxies === null) problems.push('TRUSTED_PROXIES must be a comma-separated list of addresses and CIDRs');
+
+  const otlpHeaders = parseHeaders(text('OTEL_EXPORTER_OTLP_HEADERS') ?? '');
+  if (otlpHeaders === null) problems.push('OTEL_EXPORTER_OTLP_HEADERS must be header fields of the form name=value,name=value with percent-encoded values, none of them of the connection or the content');
 
   const config: Config = {
     production, port, publicUrl, databaseUrl, redisUrl, keycloak, keyring, tokenReadPolicy, routes,
@@ -138,7 +149,8 @@ export function readConfig(env: Environment, problems: string[] = []): Config {
     backchannelLogoutScope: oneOf('BACKCHANNEL_LOGOUT_SCOPE', ['sid', 'sub'], 'sid'),
     logoutTokenTyp: oneOf('LOGOUT_TOKEN_TYP', ['required', 'if-present'], 'required'),
     shutdownDelayMs: integer('SHUTDOWN_DELAY', 0, 0, 600) * 1000,
-    otlpEndpoint: url('OTEL_EXPORTER_OTLP_ENDPOINT', env['OTEL_EXPORTER_OTLP_ENDPOINT'] || undefined, ['http:', 'https:'])?.href,
+    otlpEndpoint: plainUrl('OTEL_EXPORTER_OTLP_ENDPOINT', env['OTEL_EXPORTER_OTLP_ENDPOINT'] || undefined)?.href,
+    otlpHeaders: otlpHeaders ?? {},
     rateLimits: {
       login: integer('RATE_LIMIT_LOGIN', 2_000, 0, 1_000_000), callback: integer('RATE_LIMIT_CALLBACK', 1_000, 0, 1_000_000), logoutToken: integer('RATE_LIMIT_LOGOUT_TOKEN', 1_000, 0, 1_000_000),
     },
@@ -149,16 +161,34 @@ export function readConfig(env: Environment, problems: string[] = []): Config {
   return config;
 }
 
+/** What `fetch` says itself of a request that it sends, and refuses to be told. */
+const HEADERS_OF_FETCH = /^(connection|content-length|content-type|expect|host|keep-alive|transfer-encoding|upgrade)$/i;
+
+/** `name=value,name=value`, values percent-encoded (OpenTelemetry's exporter specification); null when it is none. */
+function parseHeaders(list: string): Record<string, string> | null {
+  try {
+    const fields = list.split(',').flatMap((member) => {
+      if (member.trim() === '') return [];
+      const [, name, value] = /^([^=]+)=(.*)$/s.exec(member) ?? [];
+      if (name === undefined || value === undefined || HEADERS_OF_FETCH.test(name.trim())) throw new TypeError('not a header field');
+      return [[name.trim(), decodeURIComponent(value.trim())]];
+    });
+    return Object.fromEntries(new Headers(fields as [string, string][]));
+  } catch {
+    return null;
+  }
+}
+
 interface Reader {
-  env: Environment;
+  given: (name: string) => boolean;
   text: (name: string) => string | undefined;
   httpUrl: (name: string, value: string | undefined) => URL | undefined;
   oneOf: <Choice extends string>(name: string, choices: readonly Choice[], fallback: Choice) => Choice;
-  embedded: (name: string, value: unknown, what: string) => void;
+  embedded: (name: string, what: string) => void;
   problems: string[];
 }
 
-function readKeycloak({ env, text, httpUrl, oneOf, embedded, problems }: Reader): Config['keycloak'] {
+function readKeycloak({ given, text, httpUrl, oneOf, embedded, problems }: Reader): Config['keycloak'] {
   const issuer = text('KEYCLOAK_ISSUER');
   const clientId = text('KEYCLOAK_CLIENT_ID');
   const clientSecret = text('KEYCLOAK_CLIENT_SECRET');
@@ -172,17 +202,18 @@ function readKeycloak({ env, text, httpUrl, oneOf, embedded, problems }: Reader)
   if (dpopKey !== undefined && !areDpopKeys(dpopKey)) problems.push('KEYCLOAK_DPOP_KEY must be private keys in PEM: EC on a NIST curve, Ed25519, or RSA');
   const pushedRequests = oneOf('KEYCLOAK_PAR', ['true', 'false'], 'false') === 'true';
   const userinfo = oneOf('KEYCLOAK_USERINFO', ['true', 'false'], 'false') === 'true';
-  embedded('KEYCLOAK_ISSUER', issuer ?? env['KEYCLOAK_ISSUER_FILE'], 'the development OpenID Provider is for development');
+  embedded('KEYCLOAK_ISSUER', 'the development OpenID Provider is for development');
   if (issuer === undefined) {
+    if (given('KEYCLOAK_ISSUER')) return undefined;
     for (const name of ['KEYCLOAK_CLIENT_ID', 'KEYCLOAK_CLIENT_SECRET', 'KEYCLOAK_INTERNAL_URL', 'KEYCLOAK_DPOP_KEY']) {
-      if (env[name] || env[`${name}_FILE`]) problems.push(`${name} is set but KEYCLOAK_ISSUER is not: set both, or neither for the development provider`);
+      if (given(name)) problems.push(`${name} is set but KEYCLOAK_ISSUER is not: set both, or neither for the development provider`);
     }
     return undefined;
   }
-  if (clientId === undefined) problems.push('KEYCLOAK_CLIENT_ID must be set together with KEYCLOAK_ISSUER');
+  if (!given('KEYCLOAK_CLIENT_ID')) problems.push('KEYCLOAK_CLIENT_ID must be set together with KEYCLOAK_ISSUER');
   if (clientAuth === 'private_key_jwt') {
-    if (!env['KEYCLOAK_CLIENT_KEY'] && !env['KEYCLOAK_CLIENT_KEY_FILE']) problems.push('KEYCLOAK_CLIENT_KEY_FILE must be set for KEYCLOAK_CLIENT_AUTH=private_key_jwt');
-  } else if (clientSecret === undefined) problems.push('KEYCLOAK_CLIENT_SECRET must be set together with KEYCLOAK_ISSUER');
+    if (!given('KEYCLOAK_CLIENT_KEY')) problems.push('KEYCLOAK_CLIENT_KEY_FILE must be set for KEYCLOAK_CLIENT_AUTH=private_key_jwt');
+  } else if (!given('KEYCLOAK_CLIENT_SECRET')) problems.push('KEYCLOAK_CLIENT_SECRET must be set together with KEYCLOAK_ISSUER');
   const trim = (value: string): string => value.replace(/\/+$/, '');
   return {
     issuer: trim(issuer), clientId: clientId ?? '', clientSecret: clientSecret ?? '', clientAuth, clientKey, pushedRequests, dpopKey, userinfo,

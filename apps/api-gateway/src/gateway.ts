@@ -12,6 +12,7 @@ export interface Gateway {
   readonly config: Config;
   readonly cookies: GatewayCookies;
   readonly db: Database;
+  /** For what browsers carry: whatever they send does not count as a stored value. */
   readonly encryption: TokenEncryption;
   readonly store: SessionStore;
   readonly vault: TokenVault;
@@ -30,6 +31,12 @@ export interface Gateway {
   readonly tracer: Tracer | null;
   /** True from the moment that the process is asked to end. */
   readonly life: { stopping: boolean };
-  /** Why the gateway is not ready, by dependency; null for those that are well. */
-  readonly health: () => Promise<Readonly<Record<'database' | 'cache' | 'provider', string | null>>>;
+  readonly health: () => Promise<Readonly<Record<'database' | 'cache' | 'provider', DependencyHealth>>>;
+}
+
+export interface DependencyHealth {
+  /** Why it is away; null: it is well. */
+  readonly reason: string | null;
+  /** Whether the gateway is unready while it is away. */
+  readonly needed: boolean;
 }

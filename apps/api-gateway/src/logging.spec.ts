@@ -18,4 +18,11 @@ describe('a line of the log', () => {
     inRequest({ request: 'r1', trace: 't1' }, () => expect(written({ event: 'x' })).toMatchObject({ request: 'r1', trace: 't1' }));
     expect(written({ event: 'x' })).not.toHaveProperty('request');
   });
+
+  test('tells nothing that an earlier line of the same request told', () => {
+    inRequest({ request: 'r1', traceparent: '00-a-b-01' }, () => {
+      written({ event: 'refresh', outcome: 'failed', session: 's1' });
+      expect(written({ event: 'answered' })).toEqual({ level: 30, time: expect.any(String), msg: 'done', event: 'answered', request: 'r1' });
+    });
+  });
 });

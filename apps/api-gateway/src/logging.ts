@@ -22,7 +22,8 @@ export function createLog(level: string, destination?: DestinationStream): Log {
     level,
     base: null,
     timestamp: pino.stdTimeFunctions.isoTime,
-    mixin: () => currentRequest() ?? {},
+    // A copy: pino writes each line's fields into what it gets here.
+    mixin: () => ({ ...currentRequest() }),
     formatters: { log: allowed },
   };
   return destination === undefined ? pino(options) : pino(options, destination);

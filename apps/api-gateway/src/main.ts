@@ -1,5 +1,6 @@
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { constants } from 'node:os';
 import process from 'node:process';
 import { type Cache, createMemoryCache, createRedisCache, type Database, DatabaseError, findPrismaDir, isStorageUnavailable, migrate, openDatabase, openRateLimits, type RateLimits } from '@session-gateway/database';
 import { CircuitBreaker, ConfigError, createKeyring, DpopKeys, ExchangedTokens, isAuthError, JWTValidator, KeycloakClient, type Keyring, PermissionChecker, purge, RefreshTokenManager, reloadable, type SessionEvent, SessionEvents, SessionStore, TokenEncryption, TokenVault } from '@session-gateway/keycloak-auth';
@@ -19,6 +20,8 @@ import { createTracer } from './tracing.js';
 const EXIT_CONFIGURATION = 78;
 const LOOPBACK = '127.0.0.1';
 const STORAGE_RETRY_MS = 2_000;
+/** Some package runners pass on the terminal's Ctrl-C, which this process has had from the terminal already. */
+const SAME_SIGNAL_MS = 500;
 /** Batches of old rows removed in one background round at most. */
 const PURGE_BATCHES = 10;
 
@@ -28,6 +31,7 @@ async function main(): Promise<void> {
   const config = readConfig(await loadKeyringAtStart(process.env, problems, (line) => process.stderr.write(`session-gateway: ${line}\n`)), problems);
   if (checkOnly) return report(config);
   const log = createLog(config.logLevel);
+  const signals = takeSignals();
   const embedded = await startEmbeddedParts(config);
   const database = openDatabase({ url: embedded.databaseUrl, applicationName: 'session-gateway', onError: (error) => log.warn({ event: 'database', error: error.message }, 'a database connection failed') });
   const metrics = createMetrics();
@@ -57,8 +61,7 @@ async function main(): Promise<void> {
   log.info({ event: 'listening', address: config.publicUrl.origin, management: (management.address() as AddressInfo).port }, 'the gateway is listening');
   if (embedded.names.length > 0) process.stdout.write(embedded.banner());
 
-  const stop = async (signal: string): Promise<void> => {
-    if (gateway.life.stopping) return;
+  signals.ask(async (signal) => {
     gateway.life.stopping = true;
     log.info({ event: 'stopping', signal }, 'finishing the requests under way');
     clientSecret.stop();
@@ -77,13 +80,27 @@ async function main(): Promise<void> {
     await embedded.stop();
     await gateway.tracer?.stop();
     process.exit(0);
-  };
-  process.on('SIGINT', (signal) => void stop(signal));
-  process.on('SIGTERM', (signal) => void stop(signal));
+  });
   process.on('SIGHUP', () => {
     clientSecret.reload();
     void keys.reload();
   });
+}
+
+/** Until there is something to finish a signal ends the process at once, and so does the second one of somebody who insists. */
+function takeSignals(): { ask: (toStop: (signal: string) => Promise<void>) => void } {
+  let stop: ((signal: string) => Promise<void>) | null = null;
+  let asked: number | null = null;
+  const take = (signal: 'SIGINT' | 'SIGTERM'): void => {
+    const now = performance.now();
+    if (asked !== null && now - asked < SAME_SIGNAL_MS) return;
+    if (stop === null || asked !== null) process.exit(128 + constants.signals[signal]);
+    asked = now;
+    void stop(signal);
+  };
+  process.on('SIGINT', take);
+  process.on('SIGTERM', take);
+  return { ask: (toStop) => { stop = toStop; } };
 }
 
 interface Parts {
@@ -102,19 +119,23 @@ interface Parts {
 
 function compose({ config, embedded, dpop, db, cache, rateLimits, keyring, keys, metrics, log, storageProblem }: Parts): Gateway {
   const encryption = new TokenEncryption({ keyring, readPolicy: config.tokenReadPolicy, onUse: metrics.keyUse });
+  // Anybody can send any cookie: none of them counts as a stored value that did not open, and none was ever written in an older format.
+  const cookieEncryption = new TokenEncryption({ keyring, readPolicy: 'v2' });
   const tracer = config.otlpEndpoint === undefined ? null : createTracer({
-    endpoint: config.otlpEndpoint, serviceName: process.env['OTEL_SERVICE_NAME'] || 'session-gateway',
-    onError: (error) => log.debug({ event: 'traces', error: error.message }, 'traces cannot be sent (OTEL_EXPORTER_OTLP_ENDPOINT)'),
+    endpoint: config.otlpEndpoint, headers: config.otlpHeaders, serviceName: process.env['OTEL_SERVICE_NAME'] || 'session-gateway',
+    onChange: (problem) => (problem === null
+      ? log.info({ event: 'traces' }, 'traces are sent again')
+      : log.warn({ event: 'traces', error: problem }, 'traces cannot be sent (OTEL_EXPORTER_OTLP_ENDPOINT); they are dropped until they can')),
   });
   const client = new KeycloakClient({ ...embedded.keycloak, dpop: dpop ?? undefined, fetch: observedFetch(metrics, tracer) });
   const vault = new TokenVault({ db, encryption, confirmKeys: keys.confirm });
   const store = new SessionStore({ db, cache, idleTimeoutMs: config.sessionIdleTimeoutMs, onLookup: (answeredBy) => metrics.sessionLookups.inc({ answered_by: answeredBy }) });
   const events = new SessionEvents({ db, onEvent: (event) => tell(event, { metrics, log }) });
+  const breaker = new CircuitBreaker({
+    onChange: (state, openMs) => log.warn({ event: 'provider', state, ms: Math.round(openMs) }, state === 'open' ? 'the identity provider is left alone for a while' : 'the identity provider is back'),
+  });
   const refresher = new RefreshTokenManager({
-    vault, store, client, events,
-    breaker: new CircuitBreaker({
-      onChange: (state, openMs) => log.warn({ event: 'provider', state, ms: Math.round(openMs) }, state === 'open' ? 'the identity provider is left alone for a while' : 'the identity provider is back'),
-    }),
+    vault, store, client, events, breaker,
     refreshAheadMs: config.refreshAheadMs,
     absoluteTimeoutMs: config.sessionAbsoluteTimeoutMs,
     idleTimeoutMs: config.sessionIdleTimeoutMs,
@@ -132,14 +153,18 @@ function compose({ config, embedded, dpop, db, cache, rateLimits, keyring, keys,
   const cookies = new GatewayCookies({ https: config.publicUrl.protocol === 'https:', sameSite: config.sessionCookieSameSite });
   const reason = (error: unknown): string => (error instanceof Error ? error.message : 'unknown');
   return {
-    config, cookies, db, encryption, store, vault, events, refresher, client, dpop, validator, permissions, exchangedTokens, metrics, log,
+    config, cookies, db, encryption: cookieEncryption, store, vault, events, refresher, client, dpop, validator, permissions, exchangedTokens, metrics, log,
     tracer, life: { stopping: false },
     limits: createRequestLimits(config.rateLimits, rateLimits),
-    health: async () => ({
-      database: await db.ping().then(storageProblem, reason),
-      cache: cache.healthy() ? null : 'no connection (REDIS_URL)',
-      provider: await client.ready().then(() => null, reason),
-    }),
+    health: async () => {
+      const [database, provider] = await Promise.all([db.ping().then(storageProblem, reason), client.health()]);
+      return {
+        database: { reason: database, needed: true },
+        cache: { reason: cache.healthy() ? null : 'no connection (REDIS_URL)', needed: false },
+        // Once its metadata is known, sessions with a live access token do without it: nobody is helped when all instances are taken out of service.
+        provider: { reason: provider.reason ?? (breaker.isOpen ? 'the provider is left alone for a while' : null), needed: !provider.metadataKnown },
+      };
+    },
   };
 }
 

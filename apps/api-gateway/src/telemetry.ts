@@ -3,8 +3,9 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Gateway } from './gateway.js';
 import type { GatewayRoute } from './gatewayRoutes.js';
 import type { Metrics } from './metrics.js';
-import { inRequest } from './requestContext.js';
-import type { Tracer } from './tracing.js';
+import { currentRequest, inRequest } from './requestContext.js';
+import { isTraceparent, type Tracer } from './tracing.js';
+import { headerOf } from './upstreamHeaders.js';
 
 const REQUEST_ID = /^[A-Za-z0-9_-]{8,64}$/;
 
@@ -26,11 +27,17 @@ export function observed({ tracer, log }: Pick<Gateway, 'tracer' | 'log'>, reque
   const given = request.headers['x-request-id'];
   const id = typeof given === 'string' && REQUEST_ID.test(given) ? given : randomUUID();
   if (id !== given) setHeader(request, 'x-request-id', id);
-  const traceparent = request.headers['traceparent'];
-  const span = tracer?.begin(method, 'server', typeof traceparent === 'string' ? traceparent : null);
-  if (span) setHeader(request, 'traceparent', span.traceparent);
+  const span = tracer?.begin(method, 'server', headerOf(request, 'traceparent'));
+  if (span) {
+    // It tells of a trace that is not gone on with (W3C Trace Context §4).
+    if (!isTraceparent(headerOf(request, 'traceparent'))) {
+      dropRawHeader(request, 'tracestate');
+      delete request.headers['tracestate'];
+    }
+    setHeader(request, 'traceparent', span.traceparent);
+  }
   const began = performance.now();
-  const context = { request: id, ...(span ? { trace: span.traceId } : {}) };
+  const context = { request: id, ...(span ? { trace: span.traceId, traceparent: span.traceparent } : {}) };
   return {
     id,
     run: (work) => inRequest(context, work),
@@ -51,12 +58,15 @@ export function observe(gateway: Pick<Gateway, 'tracer' | 'log'>, request: Incom
 
 /** Replaces a header field in both of Node's views of it. */
 function setHeader(request: IncomingMessage, name: string, value: string): void {
-  if (request.headers[name] !== undefined) {
-    const kept = request.rawHeaders.flatMap((field, i) => (i % 2 === 0 && field.toLowerCase() !== name ? [field, request.rawHeaders[i + 1] ?? ''] : []));
-    request.rawHeaders.splice(0, Infinity, ...kept);
-  }
+  dropRawHeader(request, name);
   request.rawHeaders.push(name, value);
   request.headers[name] = value;
+}
+
+function dropRawHeader(request: IncomingMessage, name: string): void {
+  if (request.headers[name] === undefined) return;
+  const kept = request.rawHeaders.flatMap((field, i) => (i % 2 === 0 && field.toLowerCase() !== name ? [field, request.rawHeaders[i + 1] ?? ''] : []));
+  request.rawHeaders.splice(0, Infinity, ...kept);
 }
 
 /** Asks somebody, and notes the class of the status that came back; `failed` when none did. */
@@ -85,7 +95,7 @@ export function observedFetch(metrics: Pick<Metrics, 'providerSeconds'>, tracer:
   return async (input, init) => {
     const last = new URL(input instanceof Request ? input.url : input).pathname.split('/').at(-1) ?? '';
     const endpoint = ENDPOINTS.has(last) ? last : 'other';
-    const span = tracer?.begin(`provider ${endpoint}`, 'client', null);
+    const span = tracer?.begin(`provider ${endpoint}`, 'client', currentRequest()?.traceparent ?? null);
     const end = metrics.providerSeconds.startTimer({ endpoint });
     return noting((outcome) => {
       end({ outcome });

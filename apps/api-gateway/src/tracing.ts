@@ -20,7 +20,8 @@ export interface TracerOptions {
   endpoint: string;
   serviceName: string;
   headers?: Readonly<Record<string, string>>;
-  onError: (error: Error) => void;
+  /** Told once why spans cannot be sent, without the endpoint; and null when they can again. */
+  onChange: (problem: string | null) => void;
   flushMs?: number;
 }
 
@@ -29,24 +30,37 @@ const MAX_WAITING = 2_048;
 const SEND_TIMEOUT_MS = 5_000;
 const TRACEPARENT = /^00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})$/;
 
+/** Whether a trace can be gone on with (W3C Trace Context §3.2.2). */
+export const isTraceparent = (text: string | null): boolean => TRACEPARENT.test(text ?? '');
+
 /**
  * Traces as OpenTelemetry's collectors take them (OTLP/HTTP, JSON). Who asked decides whether a trace is kept (its
  * sampled flag); one that begins here is. While the collector is away spans are dropped: at most so many wait.
  */
-export function createTracer({ endpoint, serviceName, headers = {}, onError, flushMs = 5_000 }: TracerOptions): Tracer {
+export function createTracer({ endpoint, serviceName, headers = {}, onChange, flushMs = 5_000 }: TracerOptions): Tracer {
   const url = `${endpoint.replace(/\/+$/, '')}/v1/traces`;
   let waiting: object[] = [];
+  let failing = false;
+  const tell = (problem: string | null): void => {
+    if (failing === (problem !== null)) return;
+    failing = problem !== null;
+    onChange(problem);
+  };
   const flush = async (): Promise<void> => {
     if (waiting.length === 0) return;
     const spans = waiting;
     waiting = [];
     const body = { resourceSpans: [{ resource: { attributes: attributesOf({ 'service.name': serviceName }) }, scopeSpans: [{ scope: { name: 'session-gateway' }, spans }] }] };
     try {
-      const answer = await fetch(url, { method: 'POST', headers: { 'Content-Type': 'application/json', ...headers }, body: JSON.stringify(body), signal: AbortSignal.timeout(SEND_TIMEOUT_MS) });
-      if (!answer.ok) throw new Error(`the collector answers ${answer.status}`);
+      const answer = await fetch(url, {
+        method: 'POST', headers: { ...headers, 'Content-Type': 'application/json' }, body: JSON.stringify(body), signal: AbortSignal.timeout(SEND_TIMEOUT_MS),
+        // The headers are secret, and for this collector alone.
+        redirect: 'manual',
+      });
       await answer.arrayBuffer();
+      tell(answer.ok ? null : `the collector answers ${answer.status}`);
     } catch (error) {
-      onError(error instanceof Error ? error : new Error('unknown'));
+      tell(problemOf(error));
     }
   };
   const timer = setInterval(() => void flush(), flushMs).unref();
@@ -71,6 +85,13 @@ export function createTracer({ endpoint, serviceName, headers = {}, onError, flu
       await flush();
     },
   };
+}
+
+/** By kind: the messages of `fetch` may quote the address. */
+function problemOf(error: unknown): string {
+  const { name, cause } = error as Error;
+  const { code } = (cause ?? {}) as { code?: unknown };
+  return typeof code === 'string' ? code : name;
 }
 
 const nanoseconds = (ms: number): string => `${ms}000000`;

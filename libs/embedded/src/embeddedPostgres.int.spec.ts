@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -76,6 +77,22 @@ test('a server that was killed is started again, also when its pid file names an
   writeFileSync(pidFile, [process.pid, ...left.slice(1)].join('\n'));
   const second = await start(dataDir);
   expect([second.startedHere, await speaks(second.url)]).toEqual([true, true]);
+});
+
+test.each(['throw new Error("failed")', 'process.exit(1)'])('a server ends with the process that started it: %s', async (end) => {
+  const script = `
+    import { startEmbeddedPostgres } from ${JSON.stringify(new URL('./embeddedPostgres.ts', import.meta.url).href)};
+    const { pid } = await startEmbeddedPostgres({ dataDir: ${JSON.stringify(join(folder, 'orphan'))} });
+    process.stdout.write(String(pid));
+    ${end};
+  `;
+  const { stdout, status } = spawnSync(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', script], { encoding: 'utf8' });
+  const pid = Number(stdout);
+  expect([status, pid]).toEqual([1, expect.any(Number)]);
+  for (const given = Date.now() + 10_000; Date.now() < given && alive(pid); ) await new Promise((resolve) => setTimeout(resolve, 20));
+  const left = alive(pid);
+  if (left) process.kill(pid, 'SIGQUIT');
+  expect(left).toBe(false);
 });
 
 test('a folder that is closed to others is no obstacle', async () => {

@@ -13,7 +13,7 @@ const USER = 'session_gateway';
 const START_TIMEOUT_MS = 30_000;
 const ATTEMPTS = 3;
 
-/** A PostgreSQL on a loopback port, with its files in one folder. */
+/** A PostgreSQL on a loopback port, with its files in one folder. Started here, it ends with this process, but for one that is killed. */
 export interface EmbeddedPostgres {
   readonly url: string;
   readonly pid: number;
@@ -66,8 +66,14 @@ async function launch(dataDir: string, cluster: string, log: string): Promise<La
   closeSync(output);
   child.unref();
   const server: Launched = { pid: child.pid, exit: null };
+  // Whatever ends this process: nobody else knows of the server. It need not be waited for, the next start does that.
+  const end = (): void => void child.kill('SIGINT');
+  process.once('exit', end);
   child.once('error', (error) => { server.exit = error.message; });
-  child.once('exit', (code, signal) => { server.exit = `it ended with ${code ?? signal ?? 'an error'}`; });
+  child.once('exit', (code, signal) => {
+    server.exit = `it ended with ${code ?? signal ?? 'an error'}`;
+    process.off('exit', end);
+  });
   return server;
 }
 

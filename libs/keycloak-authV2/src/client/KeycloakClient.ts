@@ -6,6 +6,7 @@ import type { DpopKeys } from './dpop.js';
 import { type Identity, identityOf, record } from './identity.js';
 import { providerFault } from './providerFaults.js';
 import { providerCall, providerFetch } from './providerFetch.js';
+import { ProviderHealth } from './providerHealth.js';
 
 /** The provider's answer to a grant. A refresh may leave out what stays as it was (RFC 6749 §6): null then. */
 export interface TokenSet {
@@ -55,6 +56,7 @@ export const SIGNATURE_ALGORITHMS = ['RS256', 'RS384', 'RS512', 'PS256', 'PS384'
 const UMA_TICKET = 'urn:ietf:params:oauth:grant-type:uma-ticket';
 const CLOCK_TOLERANCE_SECONDS = 15;
 const DEFAULT_TOKEN_LIFETIME_SECONDS = 60;
+const METADATA_UNREADABLE = 'the provider\'s metadata cannot be read';
 /** Whatever an answer claims: a date beyond this cannot be stored. */
 const MAX_LIFETIME_SECONDS = 315_360_000;
 
@@ -67,6 +69,7 @@ const MAX_LIFETIME_SECONDS = 315_360_000;
 export class KeycloakClient {
   #options: KeycloakClientOptions;
   readonly #fetch: typeof fetch;
+  readonly #health = new ProviderHealth();
   #configuration: Promise<oidc.Configuration> | undefined;
   #discovered: oidc.Configuration | undefined;
   #jwks: ReturnType<typeof createRemoteJWKSet> | undefined;
@@ -75,7 +78,7 @@ export class KeycloakClient {
 
   constructor(options: KeycloakClientOptions) {
     this.#options = options;
-    this.#fetch = providerFetch(options.issuer, options.internalUrl, options.fetch ?? fetch);
+    this.#fetch = providerFetch(options.issuer, options.internalUrl, this.#health.watch(options.fetch ?? fetch));
   }
 
   get issuer(): string {
@@ -96,6 +99,24 @@ export class KeycloakClient {
   /** Resolves once the realm's metadata is known. */
   async ready(): Promise<void> {
     await this.#config();
+  }
+
+  /**
+   * Whether the realm's metadata is known, without which nothing can be asked of it, and why the provider is taken to be
+   * away just now, or null. Asks it every few seconds at most, and waits for less than one.
+   */
+  async health(): Promise<{ metadataKnown: boolean; reason: string | null }> {
+    const reason = await this.#health.reason(() => (this.#discovered === undefined ? this.ready() : this.#readMetadata()));
+    return this.#discovered === undefined
+      ? { metadataKnown: false, reason: reason ?? METADATA_UNREADABLE }
+      : { metadataKnown: true, reason };
+  }
+
+  async #readMetadata(): Promise<void> {
+    const answer = await this.#fetch(`${this.issuer}/.well-known/openid-configuration`, { signal: AbortSignal.timeout(this.#timeoutSeconds * 1000) });
+    // A realm that is gone or disabled answers too.
+    if (!answer.ok) this.#health.note(`${METADATA_UNREADABLE}: ${answer.status}`);
+    await answer.arrayBuffer();
   }
 
   /** A new authorization request: code flow, PKCE S256 (RFC 7636), state and nonce. */
@@ -282,7 +303,7 @@ export class KeycloakClient {
       return config;
     } catch (error) {
       const { retryAfterSeconds } = providerFault(error, 'other');
-      throw new AuthError('provider_unavailable', 'the provider\'s metadata cannot be read', { reason: 'discovery', retryAfterSeconds, cause: error });
+      throw new AuthError('provider_unavailable', METADATA_UNREADABLE, { reason: 'discovery', retryAfterSeconds, cause: error });
     }
   }
 
