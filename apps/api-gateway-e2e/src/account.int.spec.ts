@@ -117,7 +117,9 @@ describeWith(['chromium'], 'the account page', () => {
     await page.goto(`${short.url}/auth/login?return_to=/account`);
     const warning = page.getByRole('alert');
     await warning.getByText('Your session is about to end.').waitFor();
+    const stayed = page.waitForResponse(`${short.url}/auth/session`);
     await page.getByRole('button', { name: 'Stay logged in' }).click();
+    await stayed;
     const idle = async (): Promise<number> => Date.parse(JSON.parse(await page.evaluate<string>('fetch("/auth/session?extend=false").then((answer) => answer.text())')).session.idle_expires_at);
     const extended = await idle();
     expect(extended).toBeGreaterThan(Date.now() + 8_000);
@@ -141,6 +143,7 @@ describeWith(['chromium'], 'the account page', () => {
     await page.getByRole('heading', { name: 'Hello, Demo User' }).waitFor();
     await other.getByRole('heading', { name: 'Hello, Demo User' }).waitFor();
     // Through the helper's own call, as a page of an application does it.
+    await other.waitForLoadState();
     await other.evaluate('sessionGateway.logout()');
     await page.getByRole('heading', { name: 'You are not logged in' }).waitFor();
     expect(faults.filter((fault) => !fault.includes('401'))).toEqual([]);
