@@ -149,6 +149,55 @@ describeWith(['chromium'], 'the account page', () => {
     expect(faults.filter((fault) => !fault.includes('401'))).toEqual([]);
   });
 
+  /** A page of an application that has the helper; the browser's own `fetch` is `nativeFetch` there. */
+  async function applicationPage(dataset: Record<string, string> = {}): Promise<Page> {
+    const { page } = await loggedIn({}, '/api/page');
+    await page.evaluate(`new Promise((resolve) => {
+      nativeFetch = fetch;
+      const script = Object.assign(document.createElement('script'), { src: '/auth/client.js', onload: resolve });
+      Object.assign(script.dataset, ${JSON.stringify(dataset)});
+      document.head.append(script);
+    })`);
+    return page;
+  }
+
+  test('the helper leaves a request as the browser itself would send it, but for its mark', async () => {
+    const page = await applicationPage();
+    const post = '{ method: "POST", headers: { "x-a": "1" }, body: "words" }';
+    const calls = {
+      'an address': `["/open/a", ${post}]`,
+      'a URL': `[new URL("/open/a", location), ${post}]`,
+      'a Request': `[new Request("/open/a", ${post})]`,
+      'a Request, changed': `[new Request("/open/a", ${post}), { method: "PUT", headers: [["x-a", "2"]] }]`,
+      'a Request that has become one with a body': `[new Request("/open/a"), ${post}]`,
+      'a Request for another address': '["/open/a", new Request("/open/b", { method: "DELETE", headers: { "x-a": "1" } })]',
+      'a Request for another address, its body a stream': `["/open/a", new Request("/open/b", ${post})]`,
+      'a Request of a frame': `[new (document.body.appendChild(document.createElement("iframe")).contentWindow.Request)(location.origin + "/open/a", ${post})]`,
+      'getters': '["/open/a", new class { get method() { return "POST"; } get headers() { return new Headers({ "x-a": "1" }); } get body() { return "words"; } }]',
+      'a form with a file': '["/open/a", { method: "POST", body: (() => { const form = new FormData(); form.set("file", new Blob(["words"]), "name"); return form; })() }]',
+      'parameters': '["/open/a", { method: "delete", body: new URLSearchParams({ a: 1 }) }]',
+      'a request that outlives its page': '["/open/a", { method: "POST", keepalive: true, body: new Blob(["words"], { type: "text/x" }) }]',
+      'no cookies': '["/api/a", { method: "POST", credentials: "omit" }]',
+      'no redirects': '["/api/a", { method: "POST", redirect: "error", credentials: "omit" }]',
+      'a signal': '["/open/hang", { method: "POST", signal: AbortSignal.timeout(50) }]',
+      'a signal given already': '["/open/a", { method: "POST", signal: AbortSignal.abort(new RangeError("enough")) }]',
+      'an address that is none': '["http://:none", { method: "POST" }]',
+      'a header that is none': '["/open/a", { method: "POST", headers: { "a b": "1" } }]',
+      'a GET with a body': '["/open/a", { body: "words" }]',
+    };
+    const sentWith = (fetch: string) => page.evaluate<Record<string, unknown>>(`(async () => {
+      const sent = {};
+      const of = (answer) => answer.json().then(({ method, url, bodyBytes, headers }) => [answer.status, method, url, bodyBytes, headers?.['x-a'], headers?.['content-type']?.replace(/boundary.*/, ''), headers?.['x-csrf']]);
+      ${Object.entries(calls).map(([name, call]) => `try { sent[${JSON.stringify(name)}] = await ${fetch}(...${call}).then(of, ({ name }) => name); } catch ({ name }) { sent[${JSON.stringify(name)}] = 'not even a promise: ' + name; }`).join('\n')}
+      return sent;
+    })()`);
+    const native = await sentWith('nativeFetch');
+    const marked = Object.entries(native).map(([name, sent]) => [name, Array.isArray(sent) && sent[1] ? [...sent.slice(0, -1), '1'] : sent]);
+    expect(await sentWith('fetch')).toEqual(Object.fromEntries(marked));
+    expect(native).toMatchObject({ 'a Request': [200, 'POST', '/a', 5, '1', 'text/plain;charset=UTF-8', undefined], 'no cookies': [401], 'a signal given already': 'RangeError' });
+    await page.context().close();
+  });
+
   test('keeps its policy: no other script or style runs in it, and the helper marks its own requests only', async () => {
     const { page } = await loggedIn();
     const broken = await page.evaluate<boolean>(`(() => {
