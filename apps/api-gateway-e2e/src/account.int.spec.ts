@@ -161,6 +161,32 @@ describeWith(['chromium'], 'the account page', () => {
     return page;
   }
 
+  test.each([
+    ['a number of seconds to warn', { warnSeconds: '600' }, true, 1_200],
+    ['none', {}, true, 1_680],
+    ['one that is no number', { warnSeconds: '2 minutes' }, true, 1_680],
+    ['no Date in the answers', {}, false, 1_680],
+  ])('the helper asks again when a warning is due, and not before, with %s', async (_, dataset, dated, dueInSeconds) => {
+    const page = await applicationPage(dataset);
+    let asked = 0;
+    await page.route('**/auth/session*', async (route) => {
+      asked += 1;
+      const answer = await route.fetch();
+      const { date, ...headers } = answer.headers();
+      await route.fulfill({ response: answer, headers: dated && date !== undefined ? { date, ...headers } : headers });
+    });
+    await page.clock.install();
+    await page.evaluate('sessionGateway.check()');
+    await page.clock.runFor((dueInSeconds - 60) * 1000);
+    await page.evaluate('sessionGateway.check()');
+    expect(asked).toBe(2);
+    // Without a Date the browser's own clock counts, and that has been put forward.
+    await page.clock.runFor((dated ? dueInSeconds + 2 : 120) * 1000);
+    await until(() => asked > 2, { what: 'the question' });
+    await page.unrouteAll({ behavior: 'wait' });
+    await page.context().close();
+  });
+
   test('the helper leaves a request as the browser itself would send it, but for its mark', async () => {
     const page = await applicationPage();
     const post = '{ method: "POST", headers: { "x-a": "1" }, body: "words" }';

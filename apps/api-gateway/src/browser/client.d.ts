@@ -1,5 +1,5 @@
 // What <script src="/auth/client.js" defer></script> adds to a page. Kept beside your sources, it needs no import.
-// The script's `data-warn-seconds` (120) says how long before the end of an idle session `session-expiring` is told.
+// The script's `data-warn-seconds` (120, also in place of what is no number) says how long before the end of an idle session `session-expiring` is told.
 // It also sends `X-CSRF: 1` with every fetch to this origin that is not GET, HEAD or OPTIONS.
 
 /** The answer of `GET /auth/session`; times in ISO 8601. */

@@ -2,7 +2,8 @@
 // A page that knows its session says so, data-session="<id, or nothing>", and is told of any other.
 (() => {
   const { fetch } = window;
-  const { warnSeconds = 120, session } = document.currentScript?.dataset ?? {};
+  const { warnSeconds: wanted, session } = document.currentScript?.dataset ?? {};
+  const warnSeconds = wanted >= 0 ? +wanted : 120;
   const tabs = new BroadcastChannel('session-gateway');
   // The session's id; null: there is none; undefined: not known yet.
   let known = session === '' ? null : session;
@@ -11,10 +12,10 @@
   const tell = (what, detail) => dispatchEvent(new CustomEvent(`session-${what}`, { detail }));
   const checkIn = (seconds) => {
     clearTimeout(timer);
-    timer = setTimeout(check, Math.min(seconds * 1000 + 500, 1e9));
+    timer = setTimeout(check, Math.min(Math.max(seconds * 1000 + 500, 1000) || 1000, 1e9));
   };
 
-  // Times are compared on the server's clock: the browser's may be wrong.
+  // Times are compared on the server's clock, where it is told: the browser's may be wrong.
   async function check(extend) {
     const answer = await fetch(`/auth/session${extend === true ? '' : '?extend=false'}`).catch(() => ({}));
     if (!answer.ok && answer.status !== 401) return checkIn(30);
@@ -26,7 +27,7 @@
     if (before !== undefined && before !== id) tell(id ? 'started' : 'ended', body);
     clearTimeout(timer);
     if (!id) return body;
-    const at = (time) => (Date.parse(body.session[time]) - Date.parse(answer.headers.get('date'))) / 1000;
+    const at = (time) => (Date.parse(body.session[time]) - (Date.parse(answer.headers.get('date')) || Date.now())) / 1000;
     const secondsLeft = at('idle_expires_at');
     const due = secondsLeft <= warnSeconds;
     if (due) tell('expiring', { secondsLeft, extendable: at('expires_at') > secondsLeft });
