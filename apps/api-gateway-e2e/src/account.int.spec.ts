@@ -1,3 +1,6 @@
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { type Browser, describeWith, HttpBrowser, openBrowser, until } from '@session-gateway/testkit';
@@ -147,6 +150,60 @@ describeWith(['chromium'], 'the account page', () => {
     await other.evaluate('sessionGateway.logout()');
     await page.getByRole('heading', { name: 'You are not logged in' }).waitFor();
     expect(faults.filter((fault) => !fault.includes('401'))).toEqual([]);
+  });
+
+  test('logs out without script too', async () => {
+    const { page } = await loggedIn({ javaScriptEnabled: false }, '/');
+    await page.getByRole('button', { name: 'Log out' }).click();
+    await page.getByRole('heading', { name: 'You are not logged in' }).waitFor();
+  });
+
+  test.each(['/', '/account'])('logs out from %s at a provider that sends the browser on to another one, whatever is asked meanwhile', async (path) => {
+    const { page } = await loggedIn({}, path);
+    const other = await page.context().newPage();
+    await other.goto(`${stack.url}/account`);
+    const asked = page.waitForResponse('**/auth/session?extend=false');
+    let ended = 0;
+    const behind = createServer((_, response) => {
+      // The other tab has made this one ask by then, and there was time to act on the answer.
+      void asked.then(() => other.getByRole('heading', { name: 'You are not logged in' }).waitFor()).then(() => other.reload()).then(() => {
+        ended += 1;
+        response.writeHead(302, { location: stack.url }).end();
+      });
+    }).listen(0, '127.0.0.1').unref();
+    await once(behind, 'listening');
+    stack.provider!.answerNext({ endpoint: 'logout', status: 302, body: '', headers: { location: `http://127.0.0.1:${(behind.address() as AddressInfo).port}/` } });
+    await page.getByRole('button', { name: 'Log out' }).click();
+    await page.getByRole('heading', { name: 'You are not logged in' }).waitFor();
+    expect(ended).toBe(1);
+    await page.context().close();
+    behind.close();
+  });
+
+  test('tells a person who could not be logged out, and nobody else', async () => {
+    const { page } = await loggedIn({}, '/');
+    const other = await page.context().newPage();
+    await other.goto(`${stack.url}/account`);
+    await other.evaluate('heard = []; new BroadcastChannel("session-gateway").onmessage = ({ data }) => heard.push(data)');
+    const logOut = page.getByRole('button', { name: 'Log out' });
+    await stack.postgres.stop('immediate');
+    try {
+      await logOut.click();
+      await page.getByRole('alert').getByText('You could not be logged out').waitFor();
+      for (const colorScheme of ['light', 'dark'] as const) {
+        await page.emulateMedia({ colorScheme });
+        expect((await contrasts(page)).filter(({ ratio }) => ratio < 4.5)).toEqual([]);
+      }
+      expect(await page.evaluate<string>('sessionGateway.logout().then(() => "logged out", ({ message }) => message)')).toBe('/auth/logout answered 503');
+    } finally {
+      await stack.postgres.start();
+    }
+    await until(async () => (await fetch(`${stack.url}/health/ready`)).ok, { what: 'recovery' });
+    expect([page.url(), await page.getByRole('heading', { level: 1 }).innerText()]).toEqual([`${stack.url}/`, 'Hello, Demo User']);
+    expect(await other.evaluate('heard')).toEqual([]);
+    await logOut.click();
+    await page.getByRole('heading', { name: 'You are not logged in' }).waitFor();
+    await other.getByRole('heading', { name: 'You are not logged in' }).waitFor();
   });
 
   /** A page of an application that has the helper; the browser's own `fetch` is `nativeFetch` there. */

@@ -15,7 +15,10 @@ interface SessionGateway {
   stay(): Promise<SessionGatewaySession | null | undefined>;
   /** Leaves for the login and comes back to `returnTo`, a path of this site (default: this page). */
   login(returnTo?: string): void;
-  /** Ends the session here, in all tabs, and at the provider. */
+  /**
+   * Ends the session here, in all tabs, and at the provider. Rejects, and leaves page and tabs as they are, when the gateway does not say that
+   * the session has ended: the person may still be logged in, and should be told.
+   */
   logout(): Promise<void>;
 }
 

@@ -9,6 +9,8 @@
   let known = session === '' ? null : session;
   let warned = false;
   let timer;
+  // The logout under way.
+  let leaving;
   const tell = (what, detail) => dispatchEvent(new CustomEvent(`session-${what}`, { detail }));
   const checkIn = (seconds) => {
     clearTimeout(timer);
@@ -18,7 +20,8 @@
   // Times are compared on the server's clock, where it is told: the browser's may be wrong.
   async function check(extend) {
     const answer = await fetch(`/auth/session${extend === true ? '' : '?extend=false'}`).catch(() => ({}));
-    if (!answer.ok && answer.status !== 401) return checkIn(30);
+    // A page that is told of its own logout might go elsewhere, and the provider would hear nothing.
+    if (leaving || (!answer.ok && answer.status !== 401)) return checkIn(30);
     const body = answer.ok ? await answer.json() : null;
     const id = body?.session.id ?? null;
     const before = known;
@@ -49,15 +52,25 @@
     return fetch(request);
   };
 
+  async function logout() {
+    const answer = await window.fetch('/auth/logout', { method: 'POST', headers: { Accept: 'application/json' } });
+    if (!answer.ok) throw new Error(`/auth/logout answered ${answer.status}`);
+    const { logout_url } = await answer.json();
+    tabs.postMessage(null);
+    location.assign(logout_url);
+    // Whoever is still here stopped that, or came back.
+    setTimeout(() => (leaving = null), 30_000);
+  }
+
   window.sessionGateway = {
     check: () => check(),
     stay: () => check(true),
     login: (returnTo = location.pathname + location.search) => location.assign(`/auth/login?return_to=${encodeURIComponent(returnTo)}`),
-    async logout() {
-      const answer = await window.fetch('/auth/logout', { method: 'POST', headers: { Accept: 'application/json' } });
-      tabs.postMessage(null);
-      location.assign((await answer.json()).logout_url);
-    },
+    // Clicked twice it is one logout: a second would no longer know the ID Token, and the provider would ask whether it is meant.
+    logout: () => (leaving ??= logout().catch((error) => {
+      leaving = null;
+      throw error;
+    })),
   };
   tabs.postMessage(known);
   if (known !== null) check();
