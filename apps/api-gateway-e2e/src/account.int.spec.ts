@@ -1,3 +1,6 @@
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { type Browser, describeWith, HttpBrowser, openBrowser, until } from '@session-gateway/testkit';
@@ -117,7 +120,9 @@ describeWith(['chromium'], 'the account page', () => {
     await page.goto(`${short.url}/auth/login?return_to=/account`);
     const warning = page.getByRole('alert');
     await warning.getByText('Your session is about to end.').waitFor();
+    const stayed = page.waitForResponse(`${short.url}/auth/session`);
     await page.getByRole('button', { name: 'Stay logged in' }).click();
+    await stayed;
     const idle = async (): Promise<number> => Date.parse(JSON.parse(await page.evaluate<string>('fetch("/auth/session?extend=false").then((answer) => answer.text())')).session.idle_expires_at);
     const extended = await idle();
     expect(extended).toBeGreaterThan(Date.now() + 8_000);
@@ -141,9 +146,139 @@ describeWith(['chromium'], 'the account page', () => {
     await page.getByRole('heading', { name: 'Hello, Demo User' }).waitFor();
     await other.getByRole('heading', { name: 'Hello, Demo User' }).waitFor();
     // Through the helper's own call, as a page of an application does it.
+    await other.waitForLoadState();
     await other.evaluate('sessionGateway.logout()');
     await page.getByRole('heading', { name: 'You are not logged in' }).waitFor();
     expect(faults.filter((fault) => !fault.includes('401'))).toEqual([]);
+  });
+
+  test('logs out without script too', async () => {
+    const { page } = await loggedIn({ javaScriptEnabled: false }, '/');
+    await page.getByRole('button', { name: 'Log out' }).click();
+    await page.getByRole('heading', { name: 'You are not logged in' }).waitFor();
+  });
+
+  test.each(['/', '/account'])('logs out from %s at a provider that sends the browser on to another one, whatever is asked meanwhile', async (path) => {
+    const { page } = await loggedIn({}, path);
+    const other = await page.context().newPage();
+    await other.goto(`${stack.url}/account`);
+    const asked = page.waitForResponse('**/auth/session?extend=false');
+    let ended = 0;
+    const behind = createServer((_, response) => {
+      // The other tab has made this one ask by then, and there was time to act on the answer.
+      void asked.then(() => other.getByRole('heading', { name: 'You are not logged in' }).waitFor()).then(() => other.reload()).then(() => {
+        ended += 1;
+        response.writeHead(302, { location: stack.url }).end();
+      });
+    }).listen(0, '127.0.0.1').unref();
+    await once(behind, 'listening');
+    stack.provider!.answerNext({ endpoint: 'logout', status: 302, body: '', headers: { location: `http://127.0.0.1:${(behind.address() as AddressInfo).port}/` } });
+    await page.getByRole('button', { name: 'Log out' }).click();
+    await page.getByRole('heading', { name: 'You are not logged in' }).waitFor();
+    expect(ended).toBe(1);
+    await page.context().close();
+    behind.close();
+  });
+
+  test('tells a person who could not be logged out, and nobody else', async () => {
+    const { page } = await loggedIn({}, '/');
+    const other = await page.context().newPage();
+    await other.goto(`${stack.url}/account`);
+    await other.evaluate('heard = []; new BroadcastChannel("session-gateway").onmessage = ({ data }) => heard.push(data)');
+    const logOut = page.getByRole('button', { name: 'Log out' });
+    await stack.postgres.stop('immediate');
+    try {
+      await logOut.click();
+      await page.getByRole('alert').getByText('You could not be logged out').waitFor();
+      for (const colorScheme of ['light', 'dark'] as const) {
+        await page.emulateMedia({ colorScheme });
+        expect((await contrasts(page)).filter(({ ratio }) => ratio < 4.5)).toEqual([]);
+      }
+      expect(await page.evaluate<string>('sessionGateway.logout().then(() => "logged out", ({ message }) => message)')).toBe('/auth/logout answered 503');
+    } finally {
+      await stack.postgres.start();
+    }
+    await until(async () => (await fetch(`${stack.url}/health/ready`)).ok, { what: 'recovery' });
+    expect([page.url(), await page.getByRole('heading', { level: 1 }).innerText()]).toEqual([`${stack.url}/`, 'Hello, Demo User']);
+    expect(await other.evaluate('heard')).toEqual([]);
+    await logOut.click();
+    await page.getByRole('heading', { name: 'You are not logged in' }).waitFor();
+    await other.getByRole('heading', { name: 'You are not logged in' }).waitFor();
+  });
+
+  /** A page of an application that has the helper; the browser's own `fetch` is `nativeFetch` there. */
+  async function applicationPage(dataset: Record<string, string> = {}): Promise<Page> {
+    const { page } = await loggedIn({}, '/api/page');
+    await page.evaluate(`new Promise((resolve) => {
+      nativeFetch = fetch;
+      const script = Object.assign(document.createElement('script'), { src: '/auth/client.js', onload: resolve });
+      Object.assign(script.dataset, ${JSON.stringify(dataset)});
+      document.head.append(script);
+    })`);
+    return page;
+  }
+
+  test.each([
+    ['a number of seconds to warn', { warnSeconds: '600' }, true, 1_200],
+    ['none', {}, true, 1_680],
+    ['one that is no number', { warnSeconds: '2 minutes' }, true, 1_680],
+    ['no Date in the answers', {}, false, 1_680],
+  ])('the helper asks again when a warning is due, and not before, with %s', async (_, dataset, dated, dueInSeconds) => {
+    const page = await applicationPage(dataset);
+    let asked = 0;
+    await page.route('**/auth/session*', async (route) => {
+      asked += 1;
+      const answer = await route.fetch();
+      const { date, ...headers } = answer.headers();
+      await route.fulfill({ response: answer, headers: dated && date !== undefined ? { date, ...headers } : headers });
+    });
+    await page.clock.install();
+    await page.evaluate('sessionGateway.check()');
+    await page.clock.runFor((dueInSeconds - 60) * 1000);
+    await page.evaluate('sessionGateway.check()');
+    expect(asked).toBe(2);
+    // Without a Date the browser's own clock counts, and that has been put forward.
+    await page.clock.runFor((dated ? dueInSeconds + 2 : 120) * 1000);
+    await until(() => asked > 2, { what: 'the question' });
+    await page.unrouteAll({ behavior: 'wait' });
+    await page.context().close();
+  });
+
+  test('the helper leaves a request as the browser itself would send it, but for its mark', async () => {
+    const page = await applicationPage();
+    const post = '{ method: "POST", headers: { "x-a": "1" }, body: "words" }';
+    const calls = {
+      'an address': `["/open/a", ${post}]`,
+      'a URL': `[new URL("/open/a", location), ${post}]`,
+      'a Request': `[new Request("/open/a", ${post})]`,
+      'a Request, changed': `[new Request("/open/a", ${post}), { method: "PUT", headers: [["x-a", "2"]] }]`,
+      'a Request that has become one with a body': `[new Request("/open/a"), ${post}]`,
+      'a Request for another address': '["/open/a", new Request("/open/b", { method: "DELETE", headers: { "x-a": "1" } })]',
+      'a Request for another address, its body a stream': `["/open/a", new Request("/open/b", ${post})]`,
+      'a Request of a frame': `[new (document.body.appendChild(document.createElement("iframe")).contentWindow.Request)(location.origin + "/open/a", ${post})]`,
+      'getters': '["/open/a", new class { get method() { return "POST"; } get headers() { return new Headers({ "x-a": "1" }); } get body() { return "words"; } }]',
+      'a form with a file': '["/open/a", { method: "POST", body: (() => { const form = new FormData(); form.set("file", new Blob(["words"]), "name"); return form; })() }]',
+      'parameters': '["/open/a", { method: "delete", body: new URLSearchParams({ a: 1 }) }]',
+      'a request that outlives its page': '["/open/a", { method: "POST", keepalive: true, body: new Blob(["words"], { type: "text/x" }) }]',
+      'no cookies': '["/api/a", { method: "POST", credentials: "omit" }]',
+      'no redirects': '["/api/a", { method: "POST", redirect: "error", credentials: "omit" }]',
+      'a signal': '["/open/hang", { method: "POST", signal: AbortSignal.timeout(50) }]',
+      'a signal given already': '["/open/a", { method: "POST", signal: AbortSignal.abort(new RangeError("enough")) }]',
+      'an address that is none': '["http://:none", { method: "POST" }]',
+      'a header that is none': '["/open/a", { method: "POST", headers: { "a b": "1" } }]',
+      'a GET with a body': '["/open/a", { body: "words" }]',
+    };
+    const sentWith = (fetch: string) => page.evaluate<Record<string, unknown>>(`(async () => {
+      const sent = {};
+      const of = (answer) => answer.json().then(({ method, url, bodyBytes, headers }) => [answer.status, method, url, bodyBytes, headers?.['x-a'], headers?.['content-type']?.replace(/boundary.*/, ''), headers?.['x-csrf']]);
+      ${Object.entries(calls).map(([name, call]) => `try { sent[${JSON.stringify(name)}] = await ${fetch}(...${call}).then(of, ({ name }) => name); } catch ({ name }) { sent[${JSON.stringify(name)}] = 'not even a promise: ' + name; }`).join('\n')}
+      return sent;
+    })()`);
+    const native = await sentWith('nativeFetch');
+    const marked = Object.entries(native).map(([name, sent]) => [name, Array.isArray(sent) && sent[1] ? [...sent.slice(0, -1), '1'] : sent]);
+    expect(await sentWith('fetch')).toEqual(Object.fromEntries(marked));
+    expect(native).toMatchObject({ 'a Request': [200, 'POST', '/a', 5, '1', 'text/plain;charset=UTF-8', undefined], 'no cookies': [401], 'a signal given already': 'RangeError' });
+    await page.context().close();
   });
 
   test('keeps its policy: no other script or style runs in it, and the helper marks its own requests only', async () => {

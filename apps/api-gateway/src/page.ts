@@ -124,6 +124,7 @@ time { white-space: nowrap; }
 .sessions p { margin: 0; color: var(--soft); font-size: .875rem; overflow-wrap: anywhere; }
 .current { margin-left: .25rem; padding: .125rem .5rem; border-radius: 1rem; background: var(--soft-accent); font-size: .75rem; font-weight: 600; white-space: nowrap; }
 .notice { padding: .5rem .75rem; border-left: 4px solid var(--accent); background: var(--soft-accent); }
+.notice[role=alert] { border-color: var(--danger); }
 .actions { display: flex; flex-wrap: wrap; gap: .75rem; }
 .button { display: inline-block; min-height: 2.75rem; padding: .6rem 1.25rem; border: 1px solid transparent; border-radius: .5rem; background: var(--accent); color: var(--on-accent);
   font: inherit; font-weight: 600; line-height: 1.5rem; text-decoration: none; cursor: pointer; }

@@ -1,5 +1,5 @@
 // What <script src="/auth/client.js" defer></script> adds to a page. Kept beside your sources, it needs no import.
-// The script's `data-warn-seconds` (120) says how long before the end of an idle session `session-expiring` is told.
+// The script's `data-warn-seconds` (120, also in place of what is no number) says how long before the end of an idle session `session-expiring` is told.
 // It also sends `X-CSRF: 1` with every fetch to this origin that is not GET, HEAD or OPTIONS.
 
 /** The answer of `GET /auth/session`; times in ISO 8601. */
@@ -15,7 +15,10 @@ interface SessionGateway {
   stay(): Promise<SessionGatewaySession | null | undefined>;
   /** Leaves for the login and comes back to `returnTo`, a path of this site (default: this page). */
   login(returnTo?: string): void;
-  /** Ends the session here, in all tabs, and at the provider. */
+  /**
+   * Ends the session here, in all tabs, and at the provider. Rejects, and leaves page and tabs as they are, when the gateway does not say that
+   * the session has ended: the person may still be logged in, and should be told.
+   */
   logout(): Promise<void>;
 }
 

@@ -34,3 +34,17 @@ if (warning) {
 // Not this page again: it might lead to a login that the provider grants without asking, for somebody who has left.
 addEventListener('session-ended', () => location.assign('/'));
 addEventListener('session-started', () => location.reload());
+
+// A form's redirects are held to form-action, also those by which the provider ends the session at a provider behind it. A script's navigation is not.
+const failed = Object.assign(document.createElement('p'), { className: 'notice', role: 'alert', textContent: 'You could not be logged out and may still be logged in. Try again in a moment.' });
+for (const form of document.querySelectorAll('form[action="/auth/logout"]')) {
+  form.addEventListener('submit', (event) => {
+    if (!window.sessionGateway) return;
+    event.preventDefault();
+    failed.remove();
+    window.sessionGateway.logout().catch(() => {
+      document.querySelector('h1').after(failed);
+      failed.scrollIntoView({ block: 'nearest' });
+    });
+  });
+}
