@@ -66,6 +66,10 @@ describe('a login where the session cookie is Strict', () => {
     const route = await stranger.navigate(`${stack.url}/api/x?a=1`, { from: new URL('http://elsewhere.example/') });
     expect([route.status, route.headers['cache-control'], route.text]).toEqual([200, 'no-store', expect.stringContaining('content="0;url=/api/x?a=1"')]);
     expect((await stranger.navigate(`${stack.url}/api/x?a=1`, { from: new URL(stack.url) })).location?.pathname).toBe('/auth/login');
+    for (const path of ['/', '/account']) {
+      expect((await stranger.navigate(stack.url + path, { from: new URL('http://elsewhere.example/') })).text).toContain(`content="0;url=${path}"`);
+      expect((await stranger.navigate(stack.url + path, { from: new URL(stack.url) })).text).not.toContain('http-equiv');
+    }
     // With the cookie there is nothing to ask again for.
     const browser = await stack.login('carried');
     expect((await browser.navigate(address, { from: new URL('http://elsewhere.example/') })).status).toBe(302);

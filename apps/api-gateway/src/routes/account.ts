@@ -6,6 +6,7 @@ import { Problem } from '../errors.js';
 import type { Gateway } from '../gateway.js';
 import { accountPage, type Current, startPage } from '../page.js';
 import { remoteAddress } from '../remoteAddress.js';
+import { mayHoldCookieBack, onwardPage } from '../strictNavigation.js';
 import { endAndRevoke, MY_SESSIONS_LIMIT } from './sessions.js';
 
 const MAX_FORM_BYTES = 4_096;
@@ -35,9 +36,13 @@ export function accountRoutes(gateway: Gateway): AnyElysia {
   const backTo = (notice: keyof typeof NOTICES): Response => empty(303, [['Location', `/account?done=${notice}`]]);
 
   return new Elysia()
-    .get('/', async ({ request }) => html(startPage(await currentOrNull(request)), options))
+    .get('/', async ({ request }) => {
+      const current = await currentOrNull(request);
+      return html(current === null && mayHoldCookieBack(gateway, headersOf(request)) ? onwardPage('/') : startPage(current), options);
+    })
     .get('/account', async ({ request }) => {
       const current = opensPage(request) ? await currentOrNull(request) : await currentOf(request);
+      if (current === null && mayHoldCookieBack(gateway, headersOf(request))) return html(onwardPage('/account'), options);
       if (current === null) return empty(302, [['Location', '/auth/login?return_to=%2Faccount']]);
       const sessions = await store.list({ subject: current.session.subject, limit: MY_SESSIONS_LIMIT });
       return html(accountPage(current, sessions, NOTICES[new URL(request.url).searchParams.get('done') ?? ''] ?? null), options);
