@@ -28,6 +28,16 @@ export async function authenticate(gateway: Gateway, method: string, header: Hea
   return { kind: 'session', session };
 }
 
+/** The live session of a request's cookie where this process knows it; null says nothing. @throws Problem as `authenticate` does */
+export function knownSession(gateway: Gateway, method: string, header: HeaderReader, { extend = true }: { extend?: boolean } = {}): Session | null {
+  const cookie = gateway.cookies.session(header('cookie'));
+  if (cookie === null) return null;
+  requireSameOrigin(method, header, gateway.config.publicUrl.origin);
+  const session = gateway.store.recall(cookie);
+  if (session !== null && extend) gateway.store.touch(session);
+  return session;
+}
+
 /** The live session of a request's cookie. */
 export async function requireSession(gateway: Gateway, method: string, header: HeaderReader, options: { extend?: boolean } = {}): Promise<Session> {
   const caller = await authenticate(gateway, method, header, { accepts: 'session', ...options });

@@ -17,6 +17,12 @@ const OWN: readonly [string, string][] = [
   ['X-Content-Type-Options', 'nosniff'],
 ];
 
+const OWN_FIELDS = OWN.flat();
+const OWN_FIELDS_HTTPS = ['Strict-Transport-Security', STRICT_TRANSPORT_SECURITY, ...OWN_FIELDS];
+
+/** The same as a list of names and values, which Node writes fastest, for an answer that sets all its fields at once. */
+export const ownFields = ({ publicUrl }: Pick<Config, 'publicUrl'>): readonly string[] => (publicUrl.protocol === 'https:' ? OWN_FIELDS_HTTPS : OWN_FIELDS);
+
 /** Sets what a browser is told by default; an answer's own headers replace these. */
 export function protectBrowser(response: ServerResponse, { publicUrl }: Pick<Config, 'publicUrl'>, answeredHere: boolean): void {
   if (publicUrl.protocol === 'https:') response.setHeader('Strict-Transport-Security', STRICT_TRANSPORT_SECURITY);

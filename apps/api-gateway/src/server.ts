@@ -75,7 +75,6 @@ export function createPublicServer(gateway: Gateway, developmentProvider: { path
     if (gateway.life.stopping) response.setHeader('Connection', 'close');
     // Asked once for every request of an application: a yes needs no id to be found again by.
     if (request.url === VERIFY_PATH && gateway.tracer === null) {
-      protectBrowser(response, gateway.config, true);
       verify(gateway, request, response).catch((error: unknown) => observe(gateway, request, response, () => VERIFY_PATH, () => fail(gateway, request, response, error)));
       return;
     }

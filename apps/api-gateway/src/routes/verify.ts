@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { requireSession } from '../authenticate.js';
+import { knownSession, requireSession } from '../authenticate.js';
+import { ownFields } from '../browserHeaders.js';
 import type { Gateway } from '../gateway.js';
 import { type HeaderReader, isSafeMethod } from '../sameOrigin.js';
 import { headerOf } from '../upstreamHeaders.js';
@@ -16,10 +17,11 @@ export async function verify(gateway: Gateway, request: IncomingMessage, respons
   const header: HeaderReader = (name) => headerOf(request, name);
   const [asked = 'GET', named] = [request.method, request.headers['x-forwarded-method']];
   const extend = !/[?&]extend=false(&|$)/.test(request.url ?? '');
-  const session = await requireSession(gateway, typeof named === 'string' && isSafeMethod(asked) ? named : asked, header, { extend });
-  response.writeHead(200, {
-    'Cache-Control': 'no-store', 'X-Auth-Subject': fieldValue(session.subject), 'X-Auth-Session': session.id, 'X-Auth-Roles': session.roles.map(fieldValue).join(','), 'Content-Length': '0',
-  }).end();
+  const method = typeof named === 'string' && isSafeMethod(asked) ? named : asked;
+  const session = knownSession(gateway, method, header, { extend }) ?? (await requireSession(gateway, method, header, { extend }));
+  response.writeHead(200, [
+    ...ownFields(gateway.config), 'X-Auth-Subject', fieldValue(session.subject), 'X-Auth-Session', session.id, 'X-Auth-Roles', session.roles.map(fieldValue).join(','), 'Content-Length', '0',
+  ]).end();
 }
 
 /** Printable ASCII as it is; what a header cannot carry, or a list would be cut at, percent-encoded. */

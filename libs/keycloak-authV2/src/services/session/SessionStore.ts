@@ -108,7 +108,9 @@ export class SessionStore {
 
   /** The live session of a cookie if this process knows it well enough to answer at once; null says nothing. */
   recall(cookie: string): Session | null {
-    return this.#recall(cacheKeyOfCookie(cookie));
+    const session = this.#recall(cacheKeyOfCookie(cookie));
+    if (session !== null) this.#onLookup('process');
+    return session;
   }
 
   /** The session of a cookie, null when there is none. A crowd that asks for one session shares the look-ups. */
