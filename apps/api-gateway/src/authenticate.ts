@@ -12,14 +12,20 @@ export interface Authentication {
   readonly extend?: boolean;
 }
 
+/** The session cookie of a request, which an unsafe request may carry only with proof of same origin. @throws Problem `cookie_ambiguous`, `csrf_rejected` */
+export function sessionCookie({ cookies, config }: Gateway, method: string, header: HeaderReader): string | null {
+  const cookie = cookies.session(header('cookie'));
+  if (cookie !== null) requireSameOrigin(method, header, config.publicUrl.origin);
+  return cookie;
+}
+
 /**
  * The caller of a request. An unsafe request that carries the session cookie must prove same origin first. Where both are
  * sent, a bearer token counts before the cookie, and an invalid one is an error, never a reason to fall back.
  * @throws Problem 401, 403 or 400; storage and provider faults as they are
  */
 export async function authenticate(gateway: Gateway, method: string, header: HeaderReader, { accepts, extend = true }: Authentication): Promise<Caller> {
-  const cookie = gateway.cookies.session(header('cookie'));
-  if (cookie !== null) requireSameOrigin(method, header, gateway.config.publicUrl.origin);
+  const cookie = sessionCookie(gateway, method, header);
   const token = accepts === 'session' ? null : bearerToken(header('authorization'));
   if (token !== null) return { kind: 'bearer', identity: await gateway.validator.validate(token), token };
   if (accepts === 'bearer') throw new Problem('bearer_invalid');
@@ -30,10 +36,8 @@ export async function authenticate(gateway: Gateway, method: string, header: Hea
 
 /** The live session of a request's cookie where this process knows it; null says nothing. @throws Problem as `authenticate` does */
 export function knownSession(gateway: Gateway, method: string, header: HeaderReader, { extend = true }: { extend?: boolean } = {}): Session | null {
-  const cookie = gateway.cookies.session(header('cookie'));
-  if (cookie === null) return null;
-  requireSameOrigin(method, header, gateway.config.publicUrl.origin);
-  const session = gateway.store.recall(cookie);
+  const cookie = sessionCookie(gateway, method, header);
+  const session = cookie === null ? null : gateway.store.recall(cookie);
   if (session !== null && extend) gateway.store.touch(session);
   return session;
 }

@@ -13,7 +13,7 @@ export interface Gateway {
   readonly cookies: GatewayCookies;
   readonly db: Database;
   /** For what browsers carry: whatever they send does not count as a stored value. */
-  readonly encryption: TokenEncryption;
+  readonly cookieEncryption: TokenEncryption;
   readonly store: SessionStore;
   readonly vault: TokenVault;
   readonly events: SessionEvents;

@@ -153,7 +153,7 @@ function compose({ config, embedded, dpop, db, cache, rateLimits, keyring, keys,
   const cookies = new GatewayCookies({ https: config.publicUrl.protocol === 'https:', sameSite: config.sessionCookieSameSite });
   const reason = (error: unknown): string => (error instanceof Error ? error.message : 'unknown');
   return {
-    config, cookies, db, encryption: cookieEncryption, store, vault, events, refresher, client, dpop, validator, permissions, exchangedTokens, metrics, log,
+    config, cookies, db, cookieEncryption, store, vault, events, refresher, client, dpop, validator, permissions, exchangedTokens, metrics, log,
     tracer, life: { stopping: false },
     limits: createRequestLimits(config.rateLimits, rateLimits),
     health: async () => {

@@ -27,10 +27,11 @@ export function observed({ tracer, log }: Pick<Gateway, 'tracer' | 'log'>, reque
   const given = request.headers['x-request-id'];
   const id = typeof given === 'string' && REQUEST_ID.test(given) ? given : randomUUID();
   if (id !== given) setHeader(request, 'x-request-id', id);
-  const span = tracer?.begin(method, 'server', headerOf(request, 'traceparent'));
+  const traceparent = headerOf(request, 'traceparent');
+  const span = tracer?.begin(method, 'server', traceparent);
   if (span) {
     // It tells of a trace that is not gone on with (W3C Trace Context §4).
-    if (!isTraceparent(headerOf(request, 'traceparent'))) {
+    if (!isTraceparent(traceparent)) {
       dropRawHeader(request, 'tracestate');
       delete request.headers['tracestate'];
     }

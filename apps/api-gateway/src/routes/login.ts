@@ -16,7 +16,7 @@ const MAX_LOGINS_UNDER_WAY = 8;
 
 /** Login: the authorization request and its response. */
 export function loginRoutes(gateway: Gateway): AnyElysia {
-  const { config, client, cookies, encryption, metrics } = gateway;
+  const { config, client, cookies, cookieEncryption, metrics } = gateway;
   const redirectUri = new URL('/auth/callback', config.publicUrl).href;
   const { origin } = config.publicUrl;
 
@@ -48,7 +48,7 @@ export function loginRoutes(gateway: Gateway): AnyElysia {
       const givenUp = underWay.slice(0, Math.max(0, underWay.length + 1 - MAX_LOGINS_UNDER_WAY));
       return empty(302, [
         ['Location', url.href],
-        ['Set-Cookie', cookies.setLogin(name, sealLoginState(encryption, name, state), LOGIN_STATE_SECONDS)],
+        ['Set-Cookie', cookies.setLogin(name, sealLoginState(cookieEncryption, name, state), LOGIN_STATE_SECONDS)],
         ...givenUp.map((old): [string, string] => ['Set-Cookie', cookies.setLogin(old, '', 0)]),
       ]);
     })
@@ -58,7 +58,7 @@ export function loginRoutes(gateway: Gateway): AnyElysia {
       const cookieHeader = request.headers.get('cookie');
       const name = loginCookieName(cookies.loginPrefix, state[0] ?? '');
       const sealed = cookies.login(cookieHeader, name);
-      const login = sealed === null ? null : openLoginState(encryption, name, sealed);
+      const login = sealed === null ? null : openLoginState(cookieEncryption, name, sealed);
       if (state.length !== 1 || login === null || login.state !== state[0]) {
         metrics.logins.inc({ outcome: 'no_login_state' });
         throw new Problem('callback_rejected');

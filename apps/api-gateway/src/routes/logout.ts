@@ -1,11 +1,12 @@
 import { backchannelLogout, endSessions, isAuthError, type LogoutRequest, revokeAtProvider, validateLogoutToken } from '@session-gateway/keycloak-auth';
 import { type AnyElysia, Elysia } from 'elysia';
 import { empty, headersOf, json, readForm, single } from '../answers.js';
+import { sessionCookie } from '../authenticate.js';
 import { CLEAR_SITE_DATA } from '../browserHeaders.js';
 import { Problem } from '../errors.js';
 import type { Gateway } from '../gateway.js';
 import { remoteAddress } from '../remoteAddress.js';
-import { comesFromElsewhere, requireSameOrigin } from '../sameOrigin.js';
+import { comesFromElsewhere } from '../sameOrigin.js';
 
 const MAX_LOGOUT_TOKEN_FORM_BYTES = 32_768;
 
@@ -17,8 +18,7 @@ export function logoutRoutes(gateway: Gateway): AnyElysia {
 
   return new Elysia()
     .post('/auth/logout', async ({ request }) => {
-      const cookie = cookies.session(request.headers.get('cookie'));
-      if (cookie !== null) requireSameOrigin('POST', headersOf(request), config.publicUrl.origin);
+      const cookie = sessionCookie(gateway, 'POST', headersOf(request));
       const found = cookie === null ? null : await store.find(cookie);
       // The session is over here before the provider is so much as mentioned.
       const [ended] = found ? await endSessions(gateway, { id: found.session.id }, 'logout', { ipAddress: remoteAddress(request) }) : [];
