@@ -8,7 +8,7 @@ import { GatewayCookies } from './sessionCookie.js';
 /** Enough of a gateway to lay out its routes; none of them is called. */
 function app(env: Record<string, string> = {}): ReturnType<typeof createApp> {
   const config = { ...readConfig({}), production: env['NODE_ENV'] === 'production' };
-  return createApp({ config, cookies: new GatewayCookies({ https: false, sameSite: 'lax' }), client: { issuer: 'https://idp.example/realms/x' } } as unknown as Gateway);
+  return createApp({ config, cookies: new GatewayCookies({ https: false, sameSite: 'lax' }), client: { issuer: 'https://idp.example/realms/x' } } satisfies Partial<Record<keyof Gateway, unknown>> as unknown as Gateway);
 }
 
 describe('the description of the API', () => {

@@ -26,9 +26,9 @@ export async function callbackSurface(random: Random): Promise<Surface & { close
   const cookies = new GatewayCookies({ https: false, sameSite: 'lax' });
   const encryption = new TokenEncryption({ keyring: createKeyring({ keyringJson: JSON.stringify({ primary: 'k1', keys: [{ kid: 'k1', key: random.bytes(32).toString('base64url') }] }) }) });
   const login = loginRoutes({
-    config: { publicUrl, sessionAbsoluteTimeoutMs: 3_600_000, sessionCookieSameSite: 'lax' }, client, cookies, encryption, metrics: createMetrics(),
+    config: { publicUrl, sessionAbsoluteTimeoutMs: 3_600_000, sessionCookieSameSite: 'lax' }, client, cookies, cookieEncryption: encryption, metrics: createMetrics(),
     log: { info: () => undefined }, db: { transaction: async () => ({ id: 'session', ended: [] }) }, events: { tell: () => undefined, tellEnded: () => undefined }, store: { forget: async () => undefined },
-  } as unknown as Gateway);
+  } satisfies Partial<Record<keyof Gateway, unknown>> as unknown as Gateway);
   const app = new Elysia({ adapter: WebStandardAdapter }).onError(({ error }) => {
     const problem = problemOf(error);
     return new Response(problem.body(), { status: problem.status });

@@ -21,7 +21,7 @@ export function fieldsSurface(random: Random): Surface {
   const trustedProxies = parseTrustedProxies(TRUSTED.join(','));
   if (trustedProxies === null) throw new Error('the proxies are none');
   const publicUrl = new URL('https://app.example');
-  const gateway = { cookies, config: { trustedProxies, publicUrl } } as unknown as Gateway;
+  const gateway = { cookies, config: { trustedProxies, publicUrl } } satisfies Partial<Record<keyof Gateway, unknown>> as unknown as Gateway;
   const names = [
     'X-Auth-Subject', 'x-auth-roles', 'X_Auth_Subject', 'X-Auth.Subject', 'X-Forwarded-For', 'X-Forwarded-Host', 'X-Forwarded-Proto', 'X_Forwarded_For', 'x-forwarded_proto', 'Forwarded', 'X-Real-IP', 'X_Real_IP', 'x-real.ip', 'Authorization', 'authorization',
     'Connection', 'Keep-Alive', 'TE', 'Transfer-Encoding', 'Transfer_Encoding', 'Upgrade', 'Proxy-Authorization', 'Proxy-Connection', 'Cookie', 'Accept', 'X-Custom', 'Content-Type', 'User-Agent', 'X-Authentic', 'X-Auth', 'Host', 'Trailer',
@@ -90,7 +90,7 @@ export function authorizationSurface(random: Random): Surface {
       },
     },
     store: { find: async (cookie: string) => (cookie === 'good' ? { state: 'live', session: { id: 'session' } } : null), touch: () => undefined },
-  } as unknown as Gateway;
+  } satisfies Partial<Record<keyof Gateway, unknown>> as unknown as Gateway;
   const pieces = ['Bearer', 'bearer', 'BEARER', 'Basic', 'Negotiate', 'Bearer ', ' ', '  ', '\t', ',', ', ', TOKEN, 'x', '=', '"', ';', 'eyJ', '\xa0', 'é', ':', 'token=', ' '.repeat(40)];
   return {
     name: 'Authorization', weight: 10,
