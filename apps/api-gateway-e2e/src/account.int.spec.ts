@@ -152,10 +152,20 @@ describeWith(['chromium'], 'the account page', () => {
     expect(faults.filter((fault) => !fault.includes('401'))).toEqual([]);
   });
 
-  test('logs out without script too', async () => {
-    const { page } = await loggedIn({ javaScriptEnabled: false }, '/');
+  test.each(['/', '/account'])('logs out from %s without script too, also at a provider that sends the browser on to another one', async (path) => {
+    const { page } = await loggedIn({ javaScriptEnabled: false }, path);
+    let ended = 0;
+    const behind = createServer((_, response) => {
+      ended += 1;
+      response.writeHead(302, { location: stack.url }).end();
+    }).listen(0, '127.0.0.1').unref();
+    await once(behind, 'listening');
+    stack.provider!.answerNext({ endpoint: 'logout', status: 302, body: '', headers: { location: `http://127.0.0.1:${(behind.address() as AddressInfo).port}/` } });
     await page.getByRole('button', { name: 'Log out' }).click();
     await page.getByRole('heading', { name: 'You are not logged in' }).waitFor();
+    expect(ended).toBe(1);
+    await page.context().close();
+    behind.close();
   });
 
   test.each(['/', '/account'])('logs out from %s at a provider that sends the browser on to another one, whatever is asked meanwhile', async (path) => {

@@ -1,5 +1,5 @@
 import type { ListedSession, Profile, Session } from '@session-gateway/keycloak-auth';
-import { pagePolicy } from './browserHeaders.js';
+import { PAGE_POLICY } from './browserHeaders.js';
 import { Problem } from './errors.js';
 import type { Gateway } from './gateway.js';
 import type { HeaderReader } from './sameOrigin.js';
@@ -15,10 +15,10 @@ export function empty(status: number, headers: [string, string][] = []): Respons
   return new Response(null, { status, headers: [...Object.entries(NO_STORE), ...headers] });
 }
 
-export function html(body: string, options: { headers?: [string, string][]; formAction?: string } = {}): Response {
+export function html(body: string, headers: readonly [string, string][] = []): Response {
   return new Response(body, {
     headers: [
-      ['Content-Type', 'text/html; charset=utf-8'], ['Content-Security-Policy', pagePolicy(options.formAction)], ...Object.entries(NO_STORE), ...(options.headers ?? []),
+      ['Content-Type', 'text/html; charset=utf-8'], ['Content-Security-Policy', PAGE_POLICY], ...Object.entries(NO_STORE), ...headers,
     ],
   });
 }

@@ -48,13 +48,10 @@ export function cachedBehindLogin(rawHeaders: readonly string[], { cache }: Pick
   return headers;
 }
 
-/** Of the gateway's own pages: their one style by its hash, scripts and requests to this origin, no frames. */
-export function pagePolicy(formAction?: string): string {
-  return [
-    "default-src 'none'", `style-src ${STYLE_SOURCE}`, "script-src 'self'", "connect-src 'self'", 'img-src data:', "base-uri 'none'", "frame-ancestors 'none'",
-    `form-action 'self'${formAction ? ` ${formAction}` : ''}`,
-  ].join('; ');
-}
+/** Of the gateway's own pages: their one style by its hash, scripts, requests and forms to this origin, no frames. */
+export const PAGE_POLICY = [
+  "default-src 'none'", `style-src ${STYLE_SOURCE}`, "script-src 'self'", "connect-src 'self'", 'img-src data:', "base-uri 'none'", "frame-ancestors 'none'", "form-action 'self'",
+].join('; ');
 
 /** What the pages kept in this browser goes with the session. Cookies are left: the directive would take those of sibling hosts too. */
 export const CLEAR_SITE_DATA: [string, string] = ['Clear-Site-Data', '"cache", "storage"'];

@@ -45,7 +45,7 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
     summary: 'Forward-auth: X-Auth-Subject, X-Auth-Session and X-Auth-Roles for a reverse proxy', answers: { 200: '' }, query: ['extend'], fails: UNSAFE,
     headers: ['X-Auth-Subject', 'X-Auth-Session', 'X-Auth-Roles'],
   },
-  'POST /auth/logout': { summary: 'End the session here and at the provider', answers: { 200: 'LogoutUrl', 303: '' }, fails: ['csrf_rejected', 'cookie_ambiguous', 'storage_unavailable'] },
+  'POST /auth/logout': { summary: 'End the session here and at the provider', answers: { 200: 'LogoutUrl or text/html', 303: '' }, query: ['page'], fails: ['csrf_rejected', 'cookie_ambiguous', 'storage_unavailable'] },
   'POST /auth/backchannel-logout': {
     summary: 'OpenID Connect Back-Channel Logout 1.0', answers: { 200: '' }, form: ['logout_token'],
     fails: ['logout_token_invalid', 'request_too_large', 'rate_limited', 'provider_unavailable', 'storage_unavailable'],
@@ -91,6 +91,7 @@ const PARAMETERS: Readonly<Record<string, unknown>> = {
   max_age: { type: 'integer', minimum: 0 },
   extend: { type: 'boolean', default: true },
   force: { type: 'boolean', default: false },
+  page: { type: 'boolean', default: false },
 };
 
 /** The API's description (OpenAPI 3.1) for the routes that there are: `GET /x` and so on. */
@@ -137,5 +138,6 @@ function fields(names: readonly string[]): object {
 
 function contentOf(what: string): object {
   if (what === '') return {};
-  return { content: Object.hasOwn(SCHEMAS, what) ? { 'application/json': { schema: { $ref: `#/components/schemas/${what}` } } } : { [what]: {} } };
+  return { content: Object.fromEntries(what.split(' or ').map((each) => (
+    Object.hasOwn(SCHEMAS, each) ? ['application/json', { schema: { $ref: `#/components/schemas/${each}` } }] : [each, {}]))) };
 }

@@ -6,6 +6,14 @@ export function escapeHtml(text: string): string {
   return text.replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`);
 }
 
+/**
+ * A page whose own navigation leads on. Unlike a redirect that another site began it brings the Strict cookie, and unlike
+ * the redirect that answers a form it is not held to the form's `form-action` (CSP Level 3 §6.4.1).
+ */
+export function onwardPage(address: string): string {
+  return `<!doctype html><html lang="en"><meta http-equiv="refresh" content="0;url=${escapeHtml(address)}"><title>One moment</title><a href="${escapeHtml(address)}">Continue</a></html>`;
+}
+
 /** Who is logged in, and until when the session lasts if it is left alone. */
 export interface Current {
   readonly session: Session;
@@ -92,7 +100,7 @@ ${isCurrent ? LOG_OUT : `<form method="post" action="/account/end"><input type="
 
 const time = (at: Date): string => `<time datetime="${at.toISOString()}">${at.toISOString().slice(0, 16).replace('T', ' ')} UTC</time>`;
 
-const LOG_OUT = '<form method="post" action="/auth/logout"><button class="button" type="submit">Log out</button></form>';
+const LOG_OUT = '<form method="post" action="/auth/logout?page=true"><button class="button" type="submit">Log out</button></form>';
 const WARNING = `<div id="warning" hidden>
 <p><span role="alert"></span> <span aria-hidden="true" data-left></span></p>
 <button class="button" type="button">Stay logged in</button>

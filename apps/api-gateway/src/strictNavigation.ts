@@ -1,5 +1,4 @@
 import type { Config } from './config.js';
-import { escapeHtml } from './page.js';
 import type { HeaderReader } from './sameOrigin.js';
 import type { GatewayCookies } from './sessionCookie.js';
 
@@ -10,9 +9,4 @@ import type { GatewayCookies } from './sessionCookie.js';
  */
 export function mayHoldCookieBack({ config, cookies }: { config: Pick<Config, 'sessionCookieSameSite'>; cookies: GatewayCookies }, header: HeaderReader): boolean {
   return config.sessionCookieSameSite === 'strict' && header('sec-fetch-site') === 'cross-site' && header('sec-fetch-mode') === 'navigate' && !cookies.carriesSession(header('cookie'));
-}
-
-/** A page whose own navigation leads on within this site: unlike a redirect that another site began, it brings the Strict cookie. */
-export function onwardPage(path: string): string {
-  return `<!doctype html><meta http-equiv="refresh" content="0;url=${escapeHtml(path)}"><title>One moment</title><a href="${escapeHtml(path)}">Continue</a>`;
 }

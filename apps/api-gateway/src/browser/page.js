@@ -35,9 +35,9 @@ if (warning) {
 addEventListener('session-ended', () => location.assign('/'));
 addEventListener('session-started', () => location.reload());
 
-// A form's redirects are held to form-action, also those by which the provider ends the session at a provider behind it. A script's navigation is not.
+// Through the helper, which tells the other tabs at once.
 const failed = Object.assign(document.createElement('p'), { className: 'notice', role: 'alert', textContent: 'You could not be logged out and may still be logged in. Try again in a moment.' });
-for (const form of document.querySelectorAll('form[action="/auth/logout"]')) {
+for (const form of document.querySelectorAll('form[action^="/auth/logout"]')) {
   form.addEventListener('submit', (event) => {
     if (!window.sessionGateway) return;
     event.preventDefault();

@@ -4,9 +4,9 @@ import { requireSession } from '../authenticate.js';
 import { browserFile } from '../browserFiles.js';
 import { Problem } from '../errors.js';
 import type { Gateway } from '../gateway.js';
-import { accountPage, type Current, startPage } from '../page.js';
+import { accountPage, type Current, onwardPage, startPage } from '../page.js';
 import { remoteAddress } from '../remoteAddress.js';
-import { mayHoldCookieBack, onwardPage } from '../strictNavigation.js';
+import { mayHoldCookieBack } from '../strictNavigation.js';
 import { endAndRevoke, MY_SESSIONS_LIMIT } from './sessions.js';
 
 const MAX_FORM_BYTES = 4_096;
@@ -16,10 +16,8 @@ const NOTICES: Readonly<Record<string, string>> = {
 
 /** The pages for people, and the scripts that pages of this origin may use. */
 export function accountRoutes(gateway: Gateway): AnyElysia {
-  const { store, client } = gateway;
+  const { store } = gateway;
   const [clientScript, clientTypes, pageScript] = [browserFile('client.js'), browserFile('client.d.ts'), browserFile('page.js')];
-  // Browsers hold the redirect that answers a form to form-action too.
-  const options = { formAction: new URL(client.issuer).origin };
   const end = endAndRevoke(gateway);
 
   const currentOf = async (request: Request): Promise<Current> => {
@@ -38,14 +36,14 @@ export function accountRoutes(gateway: Gateway): AnyElysia {
   return new Elysia()
     .get('/', async ({ request }) => {
       const current = await currentOrNull(request);
-      return html(current === null && mayHoldCookieBack(gateway, headersOf(request)) ? onwardPage('/') : startPage(current), options);
+      return html(current === null && mayHoldCookieBack(gateway, headersOf(request)) ? onwardPage('/') : startPage(current));
     })
     .get('/account', async ({ request }) => {
       const current = opensPage(request) ? await currentOrNull(request) : await currentOf(request);
-      if (current === null && mayHoldCookieBack(gateway, headersOf(request))) return html(onwardPage('/account'), options);
+      if (current === null && mayHoldCookieBack(gateway, headersOf(request))) return html(onwardPage('/account'));
       if (current === null) return empty(302, [['Location', '/auth/login?return_to=%2Faccount']]);
       const sessions = await store.list({ subject: current.session.subject, limit: MY_SESSIONS_LIMIT });
-      return html(accountPage(current, sessions, NOTICES[new URL(request.url).searchParams.get('done') ?? ''] ?? null), options);
+      return html(accountPage(current, sessions, NOTICES[new URL(request.url).searchParams.get('done') ?? ''] ?? null));
     })
     .post('/account/end', async ({ request }) => {
       const { subject, id: own, sid } = await requireSession(gateway, 'POST', headersOf(request));

@@ -5,9 +5,10 @@ import { empty, headersOf, html, single } from '../answers.js';
 import { Problem } from '../errors.js';
 import type { Gateway } from '../gateway.js';
 import { LOGIN_STATE_SECONDS, type LoginState, loginCookieName, openLoginState, sealLoginState } from '../loginState.js';
+import { onwardPage } from '../page.js';
 import { remoteAddress } from '../remoteAddress.js';
 import { localPath } from '../returnTo.js';
-import { mayHoldCookieBack, onwardPage } from '../strictNavigation.js';
+import { mayHoldCookieBack } from '../strictNavigation.js';
 
 /** Passed on to the provider as they are (OpenID Connect Core §3.1.2.1). */
 const PASSED_ON = ['prompt', 'login_hint', 'acr_values', 'max_age', 'ui_locales'];
@@ -71,7 +72,7 @@ export function loginRoutes(gateway: Gateway): AnyElysia {
       metrics.logins.inc({ outcome: 'logged_in' });
       const set: [string, string][] = [['Set-Cookie', cookies.setSession(cookie)], ['Set-Cookie', cookies.setLogin(name, '', 0)]];
       // With SameSite=Strict a redirect that the provider's site began would arrive without the new cookie.
-      return config.sessionCookieSameSite === 'strict' ? html(onwardPage(login.returnTo), { headers: set })
+      return config.sessionCookieSameSite === 'strict' ? html(onwardPage(login.returnTo), set)
         : empty(302, [['Location', login.returnTo], ...set]);
     });
 }

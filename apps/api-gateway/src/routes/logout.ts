@@ -1,10 +1,11 @@
 import { backchannelLogout, endSessions, isAuthError, type LogoutRequest, revokeAtProvider, validateLogoutToken } from '@session-gateway/keycloak-auth';
 import { type AnyElysia, Elysia } from 'elysia';
-import { empty, headersOf, json, readForm, single } from '../answers.js';
+import { empty, headersOf, html, json, readForm, single } from '../answers.js';
 import { sessionCookie } from '../authenticate.js';
 import { CLEAR_SITE_DATA } from '../browserHeaders.js';
 import { Problem } from '../errors.js';
 import type { Gateway } from '../gateway.js';
+import { onwardPage } from '../page.js';
 import { remoteAddress } from '../remoteAddress.js';
 import { comesFromElsewhere } from '../sameOrigin.js';
 
@@ -26,9 +27,8 @@ export function logoutRoutes(gateway: Gateway): AnyElysia {
       // Another site's form brings no cookie, and must not take away what it could not bring.
       const clear: [string, string][] = cookie === null && comesFromElsewhere(headersOf(request), config.publicUrl.origin)
         ? [] : [['Set-Cookie', cookies.clearSession()], CLEAR_SITE_DATA];
-      return /\bapplication\/json\b/.test(request.headers.get('accept') ?? '')
-        ? json({ logout_url: logoutUrl }, Object.fromEntries(clear))
-        : empty(303, [['Location', logoutUrl], ...clear]);
+      if (/\bapplication\/json\b/.test(request.headers.get('accept') ?? '')) return json({ logout_url: logoutUrl }, Object.fromEntries(clear));
+      return new URL(request.url).searchParams.get('page') === 'true' ? html(onwardPage(logoutUrl), clear) : empty(303, [['Location', logoutUrl], ...clear]);
     })
     .post('/auth/backchannel-logout', async ({ request }) => {
       const [token, ...more] = (await readForm(request, MAX_LOGOUT_TOKEN_FORM_BYTES))?.getAll('logout_token') ?? [];
