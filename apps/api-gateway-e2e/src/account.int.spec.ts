@@ -152,20 +152,28 @@ describeWith(['chromium'], 'the account page', () => {
     expect(faults.filter((fault) => !fault.includes('401'))).toEqual([]);
   });
 
-  test.each(['/', '/account'])('logs out from %s without script too, also at a provider that sends the browser on to another one', async (path) => {
-    const { page } = await loggedIn({ javaScriptEnabled: false }, path);
-    let ended = 0;
+  /** A provider behind the provider: the next logout goes there, and from there back once `meanwhile` has happened. */
+  async function providerBehind(meanwhile: () => Promise<unknown> = async () => undefined): Promise<{ asked: number }> {
+    const state = { asked: 0 };
     const behind = createServer((_, response) => {
-      ended += 1;
-      response.writeHead(302, { location: stack.url }).end();
+      void meanwhile().then(() => {
+        state.asked += 1;
+        response.writeHead(302, { location: stack.url, connection: 'close' }).end();
+        behind.close();
+      });
     }).listen(0, '127.0.0.1').unref();
     await once(behind, 'listening');
     stack.provider!.answerNext({ endpoint: 'logout', status: 302, body: '', headers: { location: `http://127.0.0.1:${(behind.address() as AddressInfo).port}/` } });
+    return state;
+  }
+
+  test.each(['/', '/account'])('logs out from %s without script too, also at a provider that sends the browser on to another one', async (path) => {
+    const { page } = await loggedIn({ javaScriptEnabled: false }, path);
+    const behind = await providerBehind();
     await page.getByRole('button', { name: 'Log out' }).click();
     await page.getByRole('heading', { name: 'You are not logged in' }).waitFor();
-    expect(ended).toBe(1);
+    expect(behind.asked).toBe(1);
     await page.context().close();
-    behind.close();
   });
 
   test.each(['/', '/account'])('logs out from %s at a provider that sends the browser on to another one, whatever is asked meanwhile', async (path) => {
@@ -173,21 +181,12 @@ describeWith(['chromium'], 'the account page', () => {
     const other = await page.context().newPage();
     await other.goto(`${stack.url}/account`);
     const asked = page.waitForResponse('**/auth/session?extend=false');
-    let ended = 0;
-    const behind = createServer((_, response) => {
-      // The other tab has made this one ask by then, and there was time to act on the answer.
-      void asked.then(() => other.getByRole('heading', { name: 'You are not logged in' }).waitFor()).then(() => other.reload()).then(() => {
-        ended += 1;
-        response.writeHead(302, { location: stack.url }).end();
-      });
-    }).listen(0, '127.0.0.1').unref();
-    await once(behind, 'listening');
-    stack.provider!.answerNext({ endpoint: 'logout', status: 302, body: '', headers: { location: `http://127.0.0.1:${(behind.address() as AddressInfo).port}/` } });
+    // The other tab has made this one ask by then, and there was time to act on the answer.
+    const behind = await providerBehind(() => asked.then(() => other.getByRole('heading', { name: 'You are not logged in' }).waitFor()).then(() => other.reload()));
     await page.getByRole('button', { name: 'Log out' }).click();
     await page.getByRole('heading', { name: 'You are not logged in' }).waitFor();
-    expect(ended).toBe(1);
+    expect(behind.asked).toBe(1);
     await page.context().close();
-    behind.close();
   });
 
   test('tells a person who could not be logged out, and nobody else', async () => {
