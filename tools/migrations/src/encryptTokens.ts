@@ -190,7 +190,7 @@ class Job {
       return lock.renewed;
     };
     try {
-      if (!(await requireRightKeys(table, { keyring, judge: this.#judge, patience: this.#patience, books }))) return this.#result(null, noCounters(), 0, 130);
+      if (!(await requireRightKeys(table, { keyring, judge: this.#judge, patience: this.#patience, books, note: (line) => watcher.note(line) }))) return this.#result(null, noCounters(), 0, 130);
       if (own) await rememberKeys(db.sql, keyring);
       if (!books) await createBooks(db.sql);
       // Of the processes of a run, the one that has opened it looks after its table.

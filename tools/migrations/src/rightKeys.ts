@@ -7,6 +7,8 @@ import type { TokenTable } from './tokenTable.js';
 
 /** Few enough to be looked at within the bounds of a statement, where each value must be fetched for its beginning. */
 const SURVEY_ROWS = 4_000;
+/** So many pages take seconds on a busy database. */
+const PAGES_PER_NOTE = 100;
 
 /** A key that the values say is missing or wrong: nothing was written. */
 export class KeyError extends Error {
@@ -15,14 +17,14 @@ export class KeyError extends Error {
 
 /**
  * A wrong key must not seal anything: of each kind of sealed value that is there, one of a sample has to open. Values
- * that are in quarantine already say nothing about a key. False when the job is to stop.
+ * that are in quarantine already say nothing about a key. False when the job is to stop. Of a large table it notes how far it is.
  * @throws KeyError when none of a sample opens; UnknownKidError
  */
-export async function requireRightKeys(table: TokenTable, { keyring, judge, patience, books }: { keyring: Keyring; judge: Judge; patience: Patience; books: boolean }): Promise<boolean> {
+export async function requireRightKeys(table: TokenTable, { keyring, judge, patience, books, note }: { keyring: Keyring; judge: Judge; patience: Patience; books: boolean; note: (line: string) => void }): Promise<boolean> {
   const sample = (sql: Sql, column: string, ids: readonly string[]) => sampleOf(sql, table, column, ids, books);
   const opened = new Set<string>();
   const faults = new Map<string, string>();
-  for (let after: string | null = null; ; ) {
+  for (let [after, pages]: [string | null, number] = [null, 0]; ; pages++) {
     const from: string | null = after;
     const page: Awaited<ReturnType<TokenTable['survey']>> | null = await patience.patiently(() => patience.bounded((sql) => table.survey(sql, from, SURVEY_ROWS)));
     if (page === null) return false;
@@ -43,6 +45,8 @@ export async function requireRightKeys(table: TokenTable, { keyring, judge, pati
       }
     }
     if (page.last === null) break;
+    if (pages === 1) note('looking which keys the values are under, before anything is written');
+    else if (pages > 0 && pages % PAGES_PER_NOTE === 0) note(`${pages * SURVEY_ROWS} rows looked at`);
     after = page.last;
   }
   for (const [kind, fault] of faults) if (!opened.has(kind)) throw wrongKey(kind, fault);
