@@ -89,12 +89,12 @@ async function one(sql: Sql, run: string, line: string): Promise<Controlled> {
 }
 
 async function states(sql: Sql, run: string | null): Promise<RunState[]> {
-  const rows = await sql.query<Omit<RunState, 'atWork' | keyof Counters> & { counters: Counters & { columns?: unknown } }>(
+  const rows = await sql.query<Omit<RunState, 'atWork' | keyof Counters> & { counters: Counters & { columns?: unknown; keys?: unknown } }>(
     `SELECT id AS run, table_name AS "table", target_kid AS target, status, sweep, counters, throttled_by AS "throttledBy", reason, started_at AS "startedAt", updated_at AS "updatedAt", finished_at AS "finishedAt"
      FROM token_encryption_runs WHERE $1::text IS NULL OR id = $1 ORDER BY started_at DESC LIMIT ${LATEST_RUNS}`, [run]);
   const atWork = new Map<string, boolean>();
   for (const { table, finishedAt } of rows) if (!finishedAt && !atWork.has(table)) atWork.set(table, await isAtWork(sql, table));
-  return rows.map(({ counters: { columns: _, ...counters }, ...row }) => ({ ...row, ...noCounters(), ...counters, atWork: !row.finishedAt && (atWork.get(row.table) ?? false) }));
+  return rows.map(({ counters: { columns: _, keys: __, ...counters }, ...row }) => ({ ...row, ...noCounters(), ...counters, atWork: !row.finishedAt && (atWork.get(row.table) ?? false) }));
 }
 
 function unreadable(sql: Sql, { table }: RunState): Promise<Unreadable[]> {

@@ -1,5 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import { createKeyring } from '@session-gateway/keycloak-auth';
+import { until } from '@session-gateway/testkit';
 import * as h from './testing/jobHarness.js';
 import { type Ground, onFreshDatabase } from './testing/onFreshDatabase.js';
 import { acknowledgedOf, wrongRows } from './testing/tokenWriters.js';
@@ -99,6 +100,23 @@ describe('the job, on what it finds', () => {
     const exit = await h.runJob(['--execute', '--chunk-size', '10'], { ...env, SESSION_TOKEN_KEYRING: ZERO_KEYS });
     expect([exit.code, exit.stderr]).toEqual([78, expect.stringContaining('looking which keys the values are under, before anything is written\n')]);
     expect(await h.fingerprint(db, 'all')).toBe(before);
+  });
+
+  test('keys are looked at again where a run goes on with others, and only there', async () => {
+    await db.sql.query(`INSERT INTO user_sessions (id, user_id, access_token) SELECT 's-' || i, 'u', 'plain ' || i FROM generate_series(1, 4500) i`);
+    await h.insertRows(db, [row('z', h.planValue('plan'))]);
+    const looks = 'looking which keys';
+    const job = h.startJob(['--execute', '--chunk-size', '50', '--max-rows-per-second', '100'], env);
+    await until(() => job.stderr().includes('\nrun '), { what: 'the run' });
+    job.child.kill('SIGTERM');
+    expect(await job.exited).toMatchObject({ code: 130, stderr: expect.stringContaining(looks) });
+
+    const other = await h.runJob(['--execute', '--json'], { ...env, SESSION_TOKEN_ENCRYPTION_KEY: 'another text, long enough to be one key' });
+    expect([other.code, other.stderr]).toEqual([78, expect.stringContaining(looks)]);
+    const same = await h.runJob(['--execute', '--json'], env);
+    expect([same.code, same.stderr]).toEqual([0, expect.not.stringContaining(looks)]);
+    expect(same.stderr).toContain('continuing run ');
+    expect((await h.runJob(['--execute', '--json'], env)).stderr).toContain(looks);
   });
 
   test('an unknown key id stops the run with its place, and the run goes on once the key is there', async () => {

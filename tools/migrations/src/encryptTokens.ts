@@ -12,7 +12,7 @@ import { cutRanges } from './ranges.js';
 import { followRequests } from './requests.js';
 import type { Quarantined } from './quarantine.js';
 import { KeyError, requireRightKeys } from './rightKeys.js';
-import { type Counters, createBooks, hasBooks, noCounters, openRun, readRun, requireRun, type Run, UnknownRunError } from './runs.js';
+import { type Counters, createBooks, hasBooks, hasTried, noCounters, openRun, readRun, requireRun, type Run, UnknownRunError } from './runs.js';
 import { isAtWork, lockTable, type TableLock } from './tableLock.js';
 import { openTokenTable, TableError, type TokenRow, type TokenTable, type WriteGuard } from './tokenTable.js';
 import { restoreVacuum, type TableHealth, tableHealth, tuneVacuum } from './vacuum.js';
@@ -179,7 +179,7 @@ class Job {
       const blind = target === 'plain' ? [] : (await liveInstances(db.sql)).filter((instance) => instance.keys[target] !== keyring.fingerprint(target));
       if (blind.length > 0) watcher.note(`${blind.length} live gateways do not know ${target} and cannot read what is written now: give them the keyring`);
     }
-    const { join } = this.options;
+    const { join, resume, restart } = this.options;
     if (join !== null) await this.#requireUnderWay(join, books);
     const lock = { current: await lockTable(db, table.key, { process: this.#process, join: join !== null }), renewed: null as Promise<TableLock> | null };
     const keepLock = async (): Promise<TableLock> => {
@@ -190,7 +190,9 @@ class Job {
       return lock.renewed;
     };
     try {
-      if (!(await requireRightKeys(table, { keyring, judge: this.#judge, patience: this.#patience, books, note: (line) => watcher.note(line) }))) return this.#result(null, noCounters(), 0, 130);
+      // Of a large table, looking takes longer than many a window for maintenance.
+      const tried = books && !restart && (await hasTried(db.sql, keyring.digest, this.#shape, target, join ?? resume));
+      if (!tried && !(await requireRightKeys(table, { keyring, judge: this.#judge, patience: this.#patience, books, note: (line) => watcher.note(line) }))) return this.#result(null, noCounters(), 0, 130);
       if (own) await rememberKeys(db.sql, keyring);
       if (!books) await createBooks(db.sql);
       // Of the processes of a run, the one that has opened it looks after its table.
@@ -216,8 +218,8 @@ class Job {
   }
 
   async #open(lock: TableLock): Promise<Run> {
-    const { db, watcher } = this.parts;
-    const run = await openRun(db.sql, this.#shape, this.target, this.options);
+    const { db, keyring, watcher } = this.parts;
+    const run = await openRun(db.sql, this.#shape, this.target, { ...this.options, keys: keyring.digest });
     await cutRanges(db, run.id, this.table, { workers: this.options.workers, total: this.total, checkpoint: run.checkpoint });
     await lock.share();
     watcher.note(run.resumed ? `continuing run ${run.id} where it stopped` : `run ${run.id}`);

@@ -79,12 +79,22 @@ const RUN = `id, status, sweep, coalesce(last_sweep, 0) AS "lastSweep", coalesce
 
 const asRun = (row: Run): Run => ({ ...row, counters: { ...noCounters(), ...row.counters } });
 
+/** The run with this id, or the unfinished one; of a table, target and columns. */
+const TO_GO_ON_WITH = `SELECT id FROM token_encryption_runs WHERE table_name = $2 AND target_kid = $3 AND counters->'columns' = $4::jsonb AND (id = $5 OR ($5::text IS NULL AND finished_at IS NULL))
+  ORDER BY started_at DESC LIMIT 1`;
+
+/** Whether the run that would be gone on with was last taken up with these keys, and so they have been tried. */
+export async function hasTried(sql: Sql, keys: string, shape: TableShape, target: string, resume: string | null): Promise<boolean> {
+  const rows = await sql.query(`SELECT 1 FROM token_encryption_runs WHERE counters->>'keys' = $1 AND id = (${TO_GO_ON_WITH})`, [keys, shape.table, target, columnsOf(shape), resume]);
+  return rows.length > 0;
+}
+
 /**
  * Takes over an unfinished run to the same target, or begins one, for a process that holds the table alone. The checkpoint
  * of a run from before there were ranges comes with it.
  * @throws UnknownRunError
  */
-export async function openRun(sql: Sql, shape: TableShape, target: string, how: { resume: string | null; restart: boolean }): Promise<Run & { resumed: boolean; checkpoint: string | null }> {
+export async function openRun(sql: Sql, shape: TableShape, target: string, how: { resume: string | null; restart: boolean; keys: string }): Promise<Run & { resumed: boolean; checkpoint: string | null }> {
   const generation = randomUUID();
   if (how.resume !== null) await requireRun(sql, how.resume, shape, target);
   if (how.restart) {
@@ -94,15 +104,14 @@ export async function openRun(sql: Sql, shape: TableShape, target: string, how: 
        DELETE FROM token_encryption_ranges WHERE run_id IN (SELECT id FROM left_behind)`, [shape.table]);
   }
   const [row] = await sql.query<Run & { checkpoint: string | null }>(
-    `UPDATE token_encryption_runs SET owner = $1, status = 'running', request = NULL, pace = NULL, reason = NULL, finished_at = NULL, last_sweep = sweep + ${MAX_SWEEPS}, updated_at = now() WHERE id = (
-       SELECT id FROM token_encryption_runs WHERE table_name = $2 AND target_kid = $3 AND counters->'columns' = $4::jsonb AND (id = $5 OR ($5::text IS NULL AND finished_at IS NULL))
-       ORDER BY started_at DESC LIMIT 1) RETURNING ${RUN}, checkpoint`,
-    [generation, shape.table, target, columnsOf(shape), how.resume]);
+    `UPDATE token_encryption_runs SET owner = $1, status = 'running', request = NULL, pace = NULL, reason = NULL, finished_at = NULL, last_sweep = sweep + ${MAX_SWEEPS}, updated_at = now(),
+       counters = counters || jsonb_build_object('keys', $6::text) WHERE id = (${TO_GO_ON_WITH}) RETURNING ${RUN}, checkpoint`,
+    [generation, shape.table, target, columnsOf(shape), how.resume, how.keys]);
   if (row) return { ...asRun(row), checkpoint: row.checkpoint, resumed: true };
   const id = `${new Date().toISOString().slice(0, 10)}-${randomUUID().slice(0, 8)}`;
   const [begun] = await sql.query<Run>(
     `INSERT INTO token_encryption_runs (id, table_name, target_kid, mode, status, sweep, last_sweep, sweep_started_at, counters, owner) VALUES ($1, $2, $3, 'execute', 'running', 1, ${MAX_SWEEPS}, clock_timestamp(), $4, $5) RETURNING ${RUN}`,
-    [id, shape.table, target, JSON.stringify({ ...noCounters(), columns: [shape.idColumn, ...shape.columns] }), generation]);
+    [id, shape.table, target, JSON.stringify({ ...noCounters(), columns: [shape.idColumn, ...shape.columns], keys: how.keys }), generation]);
   if (!begun) throw new FencedError(`run ${id} is gone`);
   return { ...asRun(begun), checkpoint: null, resumed: false };
 }

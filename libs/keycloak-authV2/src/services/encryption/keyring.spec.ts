@@ -90,6 +90,14 @@ describe('the keyring', () => {
     expect(one?.fingerprint('z')).toBeUndefined();
   });
 
+  test('names all its keys by a digest that any other key changes, and no other order', () => {
+    const digest = (keys: object[], keyText?: string): string => createKeyring({ keyText, keyringJson: JSON.stringify({ primary: 'x', keys }) }).digest;
+    const [x, y] = [{ kid: 'x', key: a }, { kid: 'y', key: b }];
+    const text = 'x'.repeat(32);
+    expect(digest([x, y], text)).toBe(digest([{ ...y, status: 'decrypt-only' }, x], text));
+    expect(new Set([digest([x, y], text), digest([x, y]), digest([x, y], 'y'.repeat(32)), digest([x], text), digest([x, { kid: 'z', key: b }], text), digest([{ kid: 'x', key: b }, { kid: 'y', key: a }], text)]).size).toBe(6);
+  });
+
   test('that can be replaced is the new one from then on', () => {
     const json = (kid: string) => createKeyring({ keyText: 'x'.repeat(32), keyringJson: JSON.stringify({ primary: kid, keys: [{ kid, key: a }] }) });
     const ring = reloadable(createKeyring({ keyringJson: JSON.stringify({ primary: 'one', keys: [{ kid: 'one', key: b }, { kid: 'old', key: a, status: 'decrypt-only' }] }) }));
@@ -99,6 +107,7 @@ describe('the keyring', () => {
     expect([ring.key('one'), ring.fingerprint('one')]).toEqual([undefined, undefined]);
     expect(ring.key('two')).toBeDefined();
     expect(ring.fingerprint('two')).toBe(json('other').fingerprint('other'));
+    expect(ring.digest).toBe(json('two').digest);
   });
 
   test('made of a key text can be written down as a key of a keyring', () => {

@@ -1,4 +1,4 @@
-import { createSecretKey, hkdfSync, type KeyObject, scryptSync } from 'node:crypto';
+import { createHash, createSecretKey, hkdfSync, type KeyObject, scryptSync } from 'node:crypto';
 import { AuthError } from '../../errors.js';
 import { prepareXaesKey, type XaesKey } from './xaes256gcm.js';
 
@@ -11,6 +11,8 @@ export interface Keyring {
   key(kid: string): XaesKey | undefined;
   /** 32 hex digits that name a key without telling it, so that two keys under one id can be told apart. */
   fingerprint(kid: string): string | undefined;
+  /** Names all keys together, that of the plan's format included: other keys, another text. */
+  readonly digest: string;
   /** The key of the plan's format, when `SESSION_TOKEN_ENCRYPTION_KEY` is known: AES-256-GCM, read only. */
   readonly planKey: KeyObject | undefined;
 }
@@ -39,9 +41,12 @@ interface ParsedKeyring { primary: string; keys: Map<string, Buffer>; decryptOnl
 
 function keyringOf({ primary, keys, decryptOnly }: ParsedKeyring, planKey: KeyObject | undefined): Keyring {
   const prepared = new Map([...keys].map(([kid, bytes]) => [kid, prepareXaesKey(createSecretKey(bytes))]));
-  const fingerprints = new Map([...keys].map(([kid, bytes]) => [kid, Buffer.from(hkdfSync('sha256', bytes, Buffer.alloc(0), 'session-token/fingerprint', 16)).toString('hex')]));
-  return { primary, kids: [...prepared.keys()], decryptOnly, key: (kid) => prepared.get(kid), fingerprint: (kid) => fingerprints.get(kid), planKey };
+  const fingerprints = new Map([...keys].map(([kid, bytes]) => [kid, fingerprintOf(bytes)]));
+  const digest = createHash('sha256').update(JSON.stringify([planKey && fingerprintOf(planKey), ...[...fingerprints].sort()])).digest('base64url');
+  return { primary, kids: [...prepared.keys()], decryptOnly, key: (kid) => prepared.get(kid), fingerprint: (kid) => fingerprints.get(kid), digest, planKey };
 }
+
+const fingerprintOf = (key: Buffer | KeyObject): string => Buffer.from(hkdfSync('sha256', key, Buffer.alloc(0), 'session-token/fingerprint', 16)).toString('hex');
 
 /** A keyring that can be replaced while it is in use: each seal and each open sees one keyring or the other, whole. */
 export interface ReloadableKeyring extends Keyring {
@@ -55,6 +60,7 @@ export function reloadable(initial: Keyring): ReloadableKeyring {
     get kids() { return now.kids; },
     get decryptOnly() { return now.decryptOnly; },
     get planKey() { return now.planKey; },
+    get digest() { return now.digest; },
     key: (kid) => now.key(kid),
     fingerprint: (kid) => now.fingerprint(kid),
     replace(next) { now = next; },
