@@ -195,7 +195,7 @@ export class KeycloakClient {
     try {
       const { access_token: accessToken, expires_in: expiresIn } = await oidc.genericGrantRequest(config, type, parameters, this.#proofs);
       const now = Date.now();
-      const lifetime = expiresIn ?? lifetimeOf(decodeLeniently(accessToken), now) ?? DEFAULT_TOKEN_LIFETIME_SECONDS;
+      const lifetime = Math.min(expiresIn ?? lifetimeOf(decodeLeniently(accessToken), now) ?? DEFAULT_TOKEN_LIFETIME_SECONDS, MAX_LIFETIME_SECONDS);
       return { accessToken, tokenExpiresAt: new Date(now + lifetime * 1000) };
     } catch (error) {
       throw providerFault(error, 'other');
@@ -357,7 +357,7 @@ function absentOrAnother(error: unknown): Record<string, unknown> | null {
 }
 
 function lifetimeOf(claims: JWTPayload, now: number): number | undefined {
-  return claims.exp === undefined ? undefined : Math.max(0, claims.exp - Math.floor(now / 1000));
+  return typeof claims.exp === 'number' ? Math.max(0, claims.exp - Math.floor(now / 1000)) : undefined;
 }
 
 /** An access token is opaque to a client; where it is a JWT that came straight from the token endpoint its claims are good to read. */

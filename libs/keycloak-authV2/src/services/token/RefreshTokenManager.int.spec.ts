@@ -154,6 +154,26 @@ describe('refreshing a session', () => {
     expect(performance.now() - began).toBeGreaterThan(13_000);
   }, 60_000);
 
+  test('without a refresh token leaves the session as it is while its access token lives, and ends it then', async () => {
+    const node = world.node();
+    const { session } = await world.login(node);
+    await node.db.sql.query('UPDATE user_sessions SET refresh_token = NULL WHERE id = $1', [session.id]);
+    const due = { ...session, tokenExpiresAt: new Date(Date.now() + 5_000) };
+    expect(await node.manager.usable(due)).toBe(due);
+    expect(await Promise.all([node.manager.refresh(session), node.manager.refresh({ ...session })])).toEqual([session, session]);
+    expect(await row(session.id)).toMatchObject({ is_active: true, refresh_lease_owner: null, version: session.version });
+    await expect(node.manager.usable({ ...session, tokenExpiresAt: new Date(Date.now() - 1) })).rejects.toMatchObject({ code: 'reauthentication_required' });
+    expect(await row(session.id)).toMatchObject({ is_active: false, end_reason: 'grant_ended' });
+    expect(world.provider.counts.refresh).toBe(0);
+  });
+
+  test('answered with an access token whose end cannot be read takes it for one of a minute', async () => {
+    const { session } = await world.login(nodes[0]!);
+    const claims = Buffer.from(JSON.stringify({ exp: 'never' })).toString('base64url');
+    world.provider.answerNext({ status: 200, body: { access_token: `e30.${claims}.x`, token_type: 'Bearer' } });
+    expect((await nodes[0]!.manager.refresh(session)).tokenLifetimeSeconds).toBe(60);
+  });
+
   test('whose answer is about another person ends the session', async () => {
     world.provider.setUser('mallory', { sub: 'mallory-1' });
     const { session } = await world.login(nodes[0]!, 'mallory');
