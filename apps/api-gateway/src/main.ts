@@ -10,7 +10,7 @@ import { type EmbeddedParts, startEmbeddedParts } from './embeddedParts.js';
 import type { Gateway } from './gateway.js';
 import { keepKeys, type Keys, loadKeyringAtStart } from './keys.js';
 import { createRequestLimits } from './limits.js';
-import { createLog } from './logging.js';
+import { createLog, reasonOf } from './logging.js';
 import { createMetrics, type Metrics } from './metrics.js';
 import { closeServer, createManagementServer, createPublicServer } from './server.js';
 import { GatewayCookies } from './sessionCookie.js';
@@ -56,7 +56,7 @@ async function main(): Promise<void> {
   // A second gateway on a developer's machine is no mistake.
   else await listen(management, DEFAULT_MANAGEMENT_PORT, LOOPBACK, 'MANAGEMENT_PORT').catch(() => listen(management, 0, LOOPBACK, 'MANAGEMENT_PORT'));
   // A first try now, so that readiness does not wait for the first login; later tries follow from requests.
-  gateway.client.ready().catch((error: unknown) => log.warn({ event: 'provider', error: String(error) }, 'the identity provider cannot be reached yet (KEYCLOAK_ISSUER); trying again'));
+  gateway.client.ready().catch((error: unknown) => log.warn({ event: 'provider', error: reasonOf(error) }, 'the identity provider cannot be used yet (KEYCLOAK_ISSUER); trying again'));
   const stopSweeping = sweep(gateway);
   log.info({ event: 'listening', address: config.publicUrl.origin, management: (management.address() as AddressInfo).port }, 'the gateway is listening');
   if (embedded.names.length > 0) process.stdout.write(embedded.banner());
@@ -151,13 +151,12 @@ function compose({ config, embedded, dpop, db, cache, rateLimits, keyring, keys,
   const permissions = new PermissionChecker({ client });
   const exchangedTokens = new ExchangedTokens({ db, encryption, client });
   const cookies = new GatewayCookies({ https: config.publicUrl.protocol === 'https:', sameSite: config.sessionCookieSameSite });
-  const reason = (error: unknown): string => (error instanceof Error ? error.message : 'unknown');
   return {
     config, cookies, db, cookieEncryption, store, vault, events, refresher, client, dpop, validator, permissions, exchangedTokens, metrics, log,
     tracer, life: { stopping: false },
     limits: createRequestLimits(config.rateLimits, rateLimits),
     health: async () => {
-      const [database, provider] = await Promise.all([db.ping().then(storageProblem, reason), client.health()]);
+      const [database, provider] = await Promise.all([db.ping().then(storageProblem, reasonOf), client.health()]);
       return {
         database: { reason: database, needed: true },
         cache: { reason: cache.healthy() ? null : 'no connection (REDIS_URL)', needed: false },
@@ -192,8 +191,8 @@ function prepareStorage(url: string, keys: Keys, log: Gateway['log']): { readonl
         fail(1, [error instanceof DatabaseError ? error.message : `the schema cannot be migrated: ${String(error)}`]);
         return;
       }
-      state.problem = 'PostgreSQL cannot be reached (DATABASE_URL)';
-      log.warn({ event: 'database' }, 'PostgreSQL cannot be reached yet (DATABASE_URL); trying again');
+      state.problem = `PostgreSQL cannot be used yet (DATABASE_URL): ${reasonOf(error)}`;
+      log.warn({ event: 'database', error: reasonOf(error) }, 'PostgreSQL cannot be used yet (DATABASE_URL); trying again');
       if (!state.stopped) setTimeout(() => void attempt(), STORAGE_RETRY_MS).unref();
     }
   };

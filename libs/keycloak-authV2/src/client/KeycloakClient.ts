@@ -72,6 +72,8 @@ export class KeycloakClient {
   readonly #health = new ProviderHealth();
   #configuration: Promise<oidc.Configuration> | undefined;
   #discovered: oidc.Configuration | undefined;
+  /** Why there is none, also where the provider answered. */
+  #undiscovered = METADATA_UNREADABLE;
   #jwks: ReturnType<typeof createRemoteJWKSet> | undefined;
   /** For each request that asks for a token or shows one. */
   #proofs: oidc.DPoPOptions = {};
@@ -108,7 +110,7 @@ export class KeycloakClient {
   async health(): Promise<{ metadataKnown: boolean; reason: string | null }> {
     const reason = await this.#health.reason(() => (this.#discovered === undefined ? this.ready() : this.#readMetadata()));
     return this.#discovered === undefined
-      ? { metadataKnown: false, reason: reason ?? METADATA_UNREADABLE }
+      ? { metadataKnown: false, reason: reason ?? this.#undiscovered }
       : { metadataKnown: true, reason };
   }
 
@@ -303,7 +305,9 @@ export class KeycloakClient {
       return config;
     } catch (error) {
       const { retryAfterSeconds } = providerFault(error, 'other');
-      throw new AuthError('provider_unavailable', METADATA_UNREADABLE, { reason: 'discovery', retryAfterSeconds, cause: error });
+      // The library's words are its own, never the answer's: an issuer by another name is the usual mistake.
+      this.#undiscovered = error instanceof Error ? `${METADATA_UNREADABLE}: ${error.message}` : METADATA_UNREADABLE;
+      throw new AuthError('provider_unavailable', this.#undiscovered, { reason: 'discovery', retryAfterSeconds, cause: error });
     }
   }
 
