@@ -100,6 +100,8 @@ function takeSignals(): { ask: (toStop: (signal: string) => Promise<void>) => vo
   };
   process.on('SIGINT', take);
   process.on('SIGTERM', take);
+  // While it starts there is nothing to read anew, and no reason to end.
+  process.on('SIGHUP', () => undefined);
   return { ask: (toStop) => { stop = toStop; } };
 }
 
