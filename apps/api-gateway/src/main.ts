@@ -33,17 +33,17 @@ async function main(): Promise<void> {
   const log = createLog(config.logLevel);
   const signals = takeSignals();
   const embedded = await startEmbeddedParts(config);
-  const database = openDatabase({ url: embedded.databaseUrl, applicationName: 'session-gateway', onError: (error) => log.warn({ event: 'database', error: error.message }, 'a database connection failed') });
+  const database = openDatabase({ url: embedded.databaseUrl, applicationName: 'session-gateway', onError: (error) => log.warn({ event: 'database', error: reasonOf(error) }, 'a database connection failed') });
   const metrics = createMetrics();
   const cache = config.redisUrl === undefined
     ? createMemoryCache()
-    : createRedisCache({ url: config.redisUrl, onError: (error) => log.warn({ event: 'cache', error: error.message }, 'the cache does not answer (REDIS_URL); PostgreSQL does its work') });
+    : createRedisCache({ url: config.redisUrl, onError: (error) => log.warn({ event: 'cache', error: reasonOf(error) }, 'the cache does not answer (REDIS_URL); PostgreSQL does its work') });
   const keyring = reloadable(config.keyring ?? createKeyring({ keyText: embedded.encryptionKey }));
   const keys = keepKeys({ env: process.env, keyring, generatedText: embedded.encryptionKey, readPolicy: config.tokenReadPolicy, db: database, metrics, log });
   const schema = prepareStorage(embedded.databaseUrl, keys, log);
   // Where PostgreSQL answers, the first request finds the schema there; where it does not, this takes a moment only.
   await schema.firstAttempt;
-  const rateLimits = openRateLimits(config.redisUrl, (error) => log.debug({ event: 'rate_limits', error: error.message }, 'rate limits are counted in this process'));
+  const rateLimits = openRateLimits(config.redisUrl, (error) => log.debug({ event: 'rate_limits', error: reasonOf(error) }, 'rate limits are counted in this process'));
   const dpop = config.keycloak?.dpopKey === undefined ? null : await DpopKeys.from(config.keycloak.dpopKey);
   const gateway = compose({ config, embedded, dpop, db: database, cache, rateLimits, keyring, keys, metrics, log, storageProblem: () => schema.problem });
 
@@ -213,7 +213,8 @@ function sweep({ config, db, refresher, log }: Gateway): () => Promise<void> {
         await refresher.sweep();
         for (let i = 0; i < PURGE_BATCHES && await purge(db.sql, config.sessionRetentionMs); i++);
       };
-      round = work().catch((error: unknown) => log.debug({ event: 'sweep', error: String(error) }, 'a sweep failed')).then(next);
+      // PostgreSQL's absence is told elsewhere.
+      round = work().catch((error: unknown) => log[isStorageUnavailable(error) ? 'debug' : 'warn']({ event: 'sweep', error: reasonOf(error) }, 'a sweep failed')).then(next);
     }, config.refreshSweepMs);
     timer.unref();
   };
