@@ -290,12 +290,12 @@ export class KeycloakClient {
   }
 
   async #discover(): Promise<oidc.Configuration> {
-    const { issuer, clientId, clientAuth } = this.#options;
+    const { issuer, internalUrl, clientId, clientAuth } = this.#options;
     const auth = await clientAuthentication(clientAuth ?? 'client_secret_basic', { secret: () => this.#options.clientSecret, clientKey: this.#options.clientKey });
     try {
       const config = await oidc.discovery(new URL(issuer), clientId, { [oidc.clockTolerance]: CLOCK_TOLERANCE_SECONDS }, auth, {
-        // Whether http is acceptable at all was decided by the configuration.
-        execute: issuer.startsWith('http:') ? [oidc.allowInsecureRequests] : [],
+        // Whether http is acceptable at all was decided by the configuration. Metadata that is read at the internal address may name endpoints there.
+        execute: [issuer, internalUrl].some((url) => url?.startsWith('http:')) ? [oidc.allowInsecureRequests] : [],
         timeout: this.#timeoutSeconds,
         [oidc.customFetch]: this.#fetch as oidc.CustomFetch,
       });
