@@ -2,6 +2,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, test } from '@jest/globals';
 import { freePort, HttpBrowser, startGateway, startUpstream, type TestGateway, until } from '@session-gateway/testkit';
 import { startStack } from './stack.js';
@@ -31,6 +32,12 @@ describe('the gateway as a program', () => {
     const { code, stderr } = await refused({ NODE_ENV: 'production', PUBLIC_URL: 'https://app.example' });
     expect(code).toBe(78);
     for (const name of ['DATABASE_URL', 'REDIS_URL', 'KEYCLOAK_ISSUER', 'SESSION_TOKEN_ENCRYPTION_KEY']) expect(stderr).toContain(name);
+  });
+
+  test('names DATA_DIR where embedded parts cannot keep their files there, and ends with 78', async () => {
+    const { code, stderr } = await refused({ DATA_DIR: fileURLToPath(import.meta.url) });
+    expect([code, stderr]).toEqual([78, expect.stringContaining('DATA_DIR')]);
+    expect(stderr).not.toMatch(/^\s+at /m);
   });
 
   test('says which port is taken', async () => {
@@ -95,6 +102,14 @@ describe('the gateway as a program', () => {
       gateway.signal('SIGINT');
       expect(await gateway.exited).toBe(130);
       await until(() => !isRunning(), { what: 'the end of PostgreSQL' });
+    });
+
+    test('is not ended by a SIGHUP while it starts: there is nothing to read anew yet', async () => {
+      const starting = await start({ waitUntilLive: false });
+      await until(isRunning, { what: 'PostgreSQL being there' });
+      starting.signal('SIGHUP');
+      await until(async () => (await fetch(`${starting.url}/health/live`)).ok, { what: 'the gateway being live', timeoutMs: 60_000 });
+      expect(await starting.stop()).toBe(0);
     });
 
     test('ends at once, and leaves none behind, for somebody who insists', async () => {

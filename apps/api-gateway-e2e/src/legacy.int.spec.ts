@@ -52,6 +52,19 @@ describe('a session from before', () => {
       }
     });
 
+  test.each([null, ''])('without an access token (%j) gets one by its refresh token', async (none) => {
+    const stack = await oldStack(planSeal);
+    const browser = new HttpBrowser();
+    try {
+      await stack.sql('UPDATE user_sessions SET access_token = $1', [none]);
+      const served = await browser.get(`${stack.url}/api/x`, { headers: { cookie: stack.cookie }, cookies: false });
+      expect([served.status, stack.upstream.requests.at(-1)?.claims]).toEqual([200, expect.objectContaining({ sub: stack.sub })]);
+    } finally {
+      await browser.close();
+      await stack.dispose();
+    }
+  });
+
   test('with tokens in the clear is not served by default, and not ended either', async () => {
     const stack = await oldStack((token) => token);
     const browser = new HttpBrowser();

@@ -136,7 +136,10 @@ describe('who runs the gateway', () => {
     ]) expect(text).toContain(line);
     for (const name of ['refreshes_total', 'sessions_ended_total', 'token_unreadable_total', 'problems_total', 'client_secret_reloads_total']) expect(text).toContain(`session_gateway_${name}`);
     expect(text).not.toContain('xxxx');
-    expect((await fetch(`${stack.url}/metrics`)).status).toBe(404);
+    for (const url of [`${stack.url}/metrics`, `${stack.gateways[0]!.managementUrl}/metric`]) {
+      const nothing = await fetch(url);
+      expect([nothing.status, await nothing.json()]).toEqual([404, expect.objectContaining({ code: 'not_found' })]);
+    }
   });
 
   test('reads the API\'s description, but not in production', async () => {

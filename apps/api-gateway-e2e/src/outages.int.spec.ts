@@ -173,6 +173,26 @@ describeWith(['redis'], 'an outage', () => {
   });
 });
 
+describe('a gateway whose dependencies answer', () => {
+  test('but take no writes, or go by another name, is not ready and says so', async () => {
+    const stack = await startStack({ redis: false });
+    try {
+      const database = new URL(stack.databaseUrl).pathname.slice(1);
+      await stack.sql(`ALTER DATABASE ${database} SET default_transaction_read_only = on`);
+      const gateway = await stack.startGateway({ KEYCLOAK_ISSUER: stack.provider!.issuer.replace('127.0.0.1', 'localhost') });
+      const reasons = async () => {
+        const { status, dependencies } = (await (await fetch(`${gateway.url}/health/ready`)).json()) as { status: string; dependencies: Record<string, { reason?: string }> };
+        return [status, dependencies['database']?.reason, dependencies['provider']?.reason];
+      };
+      await until(async () => /issuer/.test((await reasons())[2] ?? ''), { what: 'the provider having been asked' });
+      expect(await reasons()).toEqual(['not ready', expect.stringContaining('read-only'), expect.stringMatching(/metadata cannot be read: .*issuer/)]);
+      await gateway.said(/"event":"database","error":"[^"]*read-only/);
+    } finally {
+      await stack.dispose();
+    }
+  });
+});
+
 describe('a gateway that starts while its dependencies are away', () => {
   test('is alive, says why it is not ready, and becomes ready by itself', async () => {
     const stack = await startStack({ redis: false, start: false });

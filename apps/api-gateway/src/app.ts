@@ -12,13 +12,13 @@ import { sessionRoutes } from './routes/session.js';
 import { sessionsRoutes } from './routes/sessions.js';
 import { VERIFY_PATH } from './routes/verify.js';
 
-/** By default Elysia looks for the path behind a URL's eleventh character, and finds another one behind a short host. */
-export const emptyApp = () => new Elysia({ adapter: WebStandardAdapter, handler: { standardHostname: false } });
+/** Everything that is thrown is answered as a problem. By default Elysia looks for the path behind a URL's eleventh character, and finds another one behind a short host. */
+export const emptyApp = (gateway: Gateway) => new Elysia({ adapter: WebStandardAdapter, handler: { standardHostname: false } })
+  .onError(({ error, code, request }) => answerProblem(gateway, request, code === 'NOT_FOUND' ? new Problem('not_found') : problemOf(error)));
 
-/** The gateway's own routes. Everything that is thrown is answered as a problem. */
+/** The gateway's own routes. */
 export function createApp(gateway: Gateway): AnyElysia {
-  const app = emptyApp()
-    .onError(({ error, code, request }) => answerProblem(gateway, request, code === 'NOT_FOUND' ? new Problem('not_found') : problemOf(error)))
+  const app = emptyApp(gateway)
     .use(accountRoutes(gateway))
     .use(loginRoutes(gateway))
     .use(sessionRoutes(gateway))

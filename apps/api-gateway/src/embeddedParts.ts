@@ -1,6 +1,7 @@
+import { accessSync, constants, mkdirSync } from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { join, resolve } from 'node:path';
-import type { KeycloakClientOptions } from '@session-gateway/keycloak-auth';
+import { ConfigError, type KeycloakClientOptions } from '@session-gateway/keycloak-auth';
 import type { Config } from './config.js';
 
 /** What stands in for everything that is not configured. Development only: production never gets here without its own. */
@@ -18,7 +19,7 @@ export interface EmbeddedParts {
 const REALM_PATH = '/realms/neurotracker';
 const CLIENT_ID = 'api-gateway';
 
-/** Starts what is missing; the packages behind it are loaded only then. */
+/** Starts what is missing; the packages behind it are loaded only then. @throws ConfigError when DATA_DIR cannot be used */
 export async function startEmbeddedParts(config: Config): Promise<EmbeddedParts> {
   const missing = {
     DATABASE_URL: config.databaseUrl === undefined,
@@ -34,6 +35,7 @@ export async function startEmbeddedParts(config: Config): Promise<EmbeddedParts>
 
   const { createDevelopmentProvider, readOrCreateSecret, startEmbeddedPostgres } = await import('@session-gateway/embedded');
   const dataDir = resolve(config.dataDir);
+  requireFolder(dataDir);
   const encryptionKey = config.keyring ? undefined : readOrCreateSecret(join(dataDir, 'session-token-encryption.key'));
   const startProvider = async (): Promise<{ provider: Awaited<ReturnType<typeof createDevelopmentProvider>> | null; keycloak: KeycloakClientOptions }> => {
     if (config.keycloak !== undefined) return { provider: null, keycloak: config.keycloak };
@@ -66,6 +68,15 @@ export async function startEmbeddedParts(config: Config): Promise<EmbeddedParts>
       await postgres?.stop();
     },
   };
+}
+
+function requireFolder(path: string): void {
+  try {
+    mkdirSync(path, { recursive: true, mode: 0o700 });
+    accessSync(path, constants.R_OK | constants.W_OK | constants.X_OK);
+  } catch (error) {
+    throw new ConfigError([`DATA_DIR names no folder to write in (${(error as NodeJS.ErrnoException).code ?? 'unknown'}), which embedded parts need`]);
+  }
 }
 
 const EMBEDDED: Readonly<Record<string, string>> = {

@@ -1,5 +1,6 @@
+import { connect } from 'node:net';
 import { describe, expect, test } from '@jest/globals';
-import { createLog, type LogFields } from './logging.js';
+import { createLog, type LogFields, reasonOf } from './logging.js';
 import { inRequest } from './requestContext.js';
 
 describe('a line of the log', () => {
@@ -25,4 +26,13 @@ describe('a line of the log', () => {
       expect(written({ event: 'answered' })).toEqual({ level: 30, time: expect.any(String), msg: 'done', event: 'answered', request: 'r1' });
     });
   });
+});
+
+test('the reason of a failure is never empty, not even where none of several addresses answers', async () => {
+  const lookup = (_: string, __: object, found: (error: null, addresses: { address: string; family: number }[]) => void): void =>
+    found(null, [{ address: '127.0.0.1', family: 4 }, { address: '::1', family: 6 }]);
+  const error = await new Promise((resolve) => connect({ host: 'two.example', port: 1, lookup: lookup as never, autoSelectFamily: true }).on('error', resolve));
+  expect(error).toMatchObject({ message: '' });
+  expect(reasonOf(error)).toBe('ECONNREFUSED');
+  expect([reasonOf(new Error('because')), reasonOf(new RangeError()), reasonOf('text')]).toEqual(['because', 'RangeError', 'text']);
 });

@@ -29,6 +29,13 @@ export function createLog(level: string, destination?: DestinationStream): Log {
   return destination === undefined ? pino(options) : pino(options, destination);
 }
 
+/** Why something failed, in a few words. Where none of several addresses answered Node gives its error no message. */
+export function reasonOf(error: unknown): string {
+  const { message, code } = (error ?? {}) as { message?: unknown; code?: unknown };
+  const said = [message, code].find((text) => typeof text === 'string' && text !== '');
+  return typeof said === 'string' ? said : String(error);
+}
+
 function allowed(fields: object): Record<string, unknown> {
   return Object.fromEntries(Object.entries(fields).flatMap(([name, value]) => (ALLOWED.has(name) ? [[name, plain(value)]] : [])));
 }

@@ -10,7 +10,7 @@ import { type EmbeddedParts, startEmbeddedParts } from './embeddedParts.js';
 import type { Gateway } from './gateway.js';
 import { keepKeys, type Keys, loadKeyringAtStart } from './keys.js';
 import { createRequestLimits } from './limits.js';
-import { createLog } from './logging.js';
+import { createLog, reasonOf } from './logging.js';
 import { createMetrics, type Metrics } from './metrics.js';
 import { closeServer, createManagementServer, createPublicServer } from './server.js';
 import { GatewayCookies } from './sessionCookie.js';
@@ -33,17 +33,17 @@ async function main(): Promise<void> {
   const log = createLog(config.logLevel);
   const signals = takeSignals();
   const embedded = await startEmbeddedParts(config);
-  const database = openDatabase({ url: embedded.databaseUrl, applicationName: 'session-gateway', onError: (error) => log.warn({ event: 'database', error: error.message }, 'a database connection failed') });
+  const database = openDatabase({ url: embedded.databaseUrl, applicationName: 'session-gateway', onError: (error) => log.warn({ event: 'database', error: reasonOf(error) }, 'a database connection failed') });
   const metrics = createMetrics();
   const cache = config.redisUrl === undefined
     ? createMemoryCache()
-    : createRedisCache({ url: config.redisUrl, onError: (error) => log.warn({ event: 'cache', error: error.message }, 'the cache does not answer (REDIS_URL); PostgreSQL does its work') });
+    : createRedisCache({ url: config.redisUrl, onError: (error) => log.warn({ event: 'cache', error: reasonOf(error) }, 'the cache does not answer (REDIS_URL); PostgreSQL does its work') });
   const keyring = reloadable(config.keyring ?? createKeyring({ keyText: embedded.encryptionKey }));
   const keys = keepKeys({ env: process.env, keyring, generatedText: embedded.encryptionKey, readPolicy: config.tokenReadPolicy, db: database, metrics, log });
   const schema = prepareStorage(embedded.databaseUrl, keys, log);
   // Where PostgreSQL answers, the first request finds the schema there; where it does not, this takes a moment only.
   await schema.firstAttempt;
-  const rateLimits = openRateLimits(config.redisUrl, (error) => log.debug({ event: 'rate_limits', error: error.message }, 'rate limits are counted in this process'));
+  const rateLimits = openRateLimits(config.redisUrl, (error) => log.debug({ event: 'rate_limits', error: reasonOf(error) }, 'rate limits are counted in this process'));
   const dpop = config.keycloak?.dpopKey === undefined ? null : await DpopKeys.from(config.keycloak.dpopKey);
   const gateway = compose({ config, embedded, dpop, db: database, cache, rateLimits, keyring, keys, metrics, log, storageProblem: () => schema.problem });
 
@@ -56,7 +56,7 @@ async function main(): Promise<void> {
   // A second gateway on a developer's machine is no mistake.
   else await listen(management, DEFAULT_MANAGEMENT_PORT, LOOPBACK, 'MANAGEMENT_PORT').catch(() => listen(management, 0, LOOPBACK, 'MANAGEMENT_PORT'));
   // A first try now, so that readiness does not wait for the first login; later tries follow from requests.
-  gateway.client.ready().catch((error: unknown) => log.warn({ event: 'provider', error: String(error) }, 'the identity provider cannot be reached yet (KEYCLOAK_ISSUER); trying again'));
+  gateway.client.ready().catch((error: unknown) => log.warn({ event: 'provider', error: reasonOf(error) }, 'the identity provider cannot be used yet (KEYCLOAK_ISSUER); trying again'));
   const stopSweeping = sweep(gateway);
   log.info({ event: 'listening', address: config.publicUrl.origin, management: (management.address() as AddressInfo).port }, 'the gateway is listening');
   if (embedded.names.length > 0) process.stdout.write(embedded.banner());
@@ -100,6 +100,8 @@ function takeSignals(): { ask: (toStop: (signal: string) => Promise<void>) => vo
   };
   process.on('SIGINT', take);
   process.on('SIGTERM', take);
+  // While it starts there is nothing to read anew, and no reason to end.
+  process.on('SIGHUP', () => undefined);
   return { ask: (toStop) => { stop = toStop; } };
 }
 
@@ -151,13 +153,12 @@ function compose({ config, embedded, dpop, db, cache, rateLimits, keyring, keys,
   const permissions = new PermissionChecker({ client });
   const exchangedTokens = new ExchangedTokens({ db, encryption, client });
   const cookies = new GatewayCookies({ https: config.publicUrl.protocol === 'https:', sameSite: config.sessionCookieSameSite });
-  const reason = (error: unknown): string => (error instanceof Error ? error.message : 'unknown');
   return {
     config, cookies, db, cookieEncryption, store, vault, events, refresher, client, dpop, validator, permissions, exchangedTokens, metrics, log,
     tracer, life: { stopping: false },
     limits: createRequestLimits(config.rateLimits, rateLimits),
     health: async () => {
-      const [database, provider] = await Promise.all([db.ping().then(storageProblem, reason), client.health()]);
+      const [database, provider] = await Promise.all([db.ping().then(storageProblem, reasonOf), client.health()]);
       return {
         database: { reason: database, needed: true },
         cache: { reason: cache.healthy() ? null : 'no connection (REDIS_URL)', needed: false },
@@ -192,8 +193,8 @@ function prepareStorage(url: string, keys: Keys, log: Gateway['log']): { readonl
         fail(1, [error instanceof DatabaseError ? error.message : `the schema cannot be migrated: ${String(error)}`]);
         return;
       }
-      state.problem = 'PostgreSQL cannot be reached (DATABASE_URL)';
-      log.warn({ event: 'database' }, 'PostgreSQL cannot be reached yet (DATABASE_URL); trying again');
+      state.problem = `PostgreSQL cannot be used yet (DATABASE_URL): ${reasonOf(error)}`;
+      log.warn({ event: 'database', error: reasonOf(error) }, 'PostgreSQL cannot be used yet (DATABASE_URL); trying again');
       if (!state.stopped) setTimeout(() => void attempt(), STORAGE_RETRY_MS).unref();
     }
   };
@@ -212,7 +213,8 @@ function sweep({ config, db, refresher, log }: Gateway): () => Promise<void> {
         await refresher.sweep();
         for (let i = 0; i < PURGE_BATCHES && await purge(db.sql, config.sessionRetentionMs); i++);
       };
-      round = work().catch((error: unknown) => log.debug({ event: 'sweep', error: String(error) }, 'a sweep failed')).then(next);
+      // PostgreSQL's absence is told elsewhere.
+      round = work().catch((error: unknown) => log[isStorageUnavailable(error) ? 'debug' : 'warn']({ event: 'sweep', error: reasonOf(error) }, 'a sweep failed')).then(next);
     }, config.refreshSweepMs);
     timer.unref();
   };

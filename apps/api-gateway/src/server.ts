@@ -128,7 +128,7 @@ function ownName(path: string): string {
 
 /** Health and metrics, for those who run the gateway. */
 export function createManagementServer(gateway: Gateway): Server {
-  const app = emptyApp().use(healthRoutes(gateway));
+  const app = emptyApp(gateway).use(healthRoutes(gateway));
   const health = getRequestListener((request) => app.fetch(request));
   return createServer((request, response) => {
     if ((request.url ?? '').split('?', 1)[0] !== '/metrics') return void health(request, response);

@@ -61,8 +61,13 @@ export async function renewedAccess(gateway: Gateway, futile: FutileRenewals, ro
 class TokenRefused extends Error {}
 
 async function accessOf(gateway: Gateway, route: GatewayRoute, caller: Caller): Promise<Access> {
-  const session = caller.kind === 'session' ? await gateway.refresher.usable(caller.session) : null;
-  const own = caller.kind === 'bearer' ? caller.token : session && (await gateway.vault.accessToken(session));
+  let session = caller.kind === 'session' ? await gateway.refresher.usable(caller.session) : null;
+  let own = caller.kind === 'bearer' ? caller.token : session && (await gateway.vault.accessToken(session));
+  if (own === null && session !== null && (await gateway.store.reload(session.id)) !== null) {
+    // Live, with no access token in its row: a renewal brings one.
+    session = await gateway.refresher.refresh(session);
+    own = await gateway.vault.accessToken(session);
+  }
   if (own === null) throw new Problem('session_not_found');
   if (route.enforce.length > 0) await requirePermissions(gateway, route.enforce, own);
   const token = typeof route.token === 'object' ? await exchanged(gateway, route.token.audience, session, own) : own;

@@ -81,6 +81,24 @@ describe('PostgreSQL', () => {
     await full.close();
   });
 
+  test('that lets nobody in, or lacks the database, is unavailable, in every way of asking', async () => {
+    await postgres.query('CREATE ROLE locked NOLOGIN');
+    for (const url of [postgres.url.replace('postgres@', 'locked@'), Object.assign(new URL(postgres.url), { pathname: '/not_there_yet' }).href]) {
+      const away = openDatabase({ url });
+      for (const ask of [() => away.ping(), () => away.transaction((sql) => sql.query('SELECT 1')), () => away.prisma.user.findMany()]) expect(isStorageUnavailable(await failure(ask()))).toBe(true);
+      await expect(migrate({ url, prismaDir: findPrismaDir(import.meta.url) }).catch(isStorageUnavailable)).resolves.toBe(true);
+      await away.close();
+    }
+  });
+
+  test('that takes no writes is unavailable, also for a ping', async () => {
+    const url = await postgres.createDatabase();
+    await postgres.query(`ALTER DATABASE ${new URL(url).pathname.slice(1)} SET default_transaction_read_only = on`);
+    const replica = openDatabase({ url });
+    for (const ask of [() => replica.ping(), () => replica.sql.query('CREATE TABLE t ()')]) expect(isStorageUnavailable(await failure(ask()))).toBe(true);
+    await replica.close();
+  });
+
   test('that has no connection left in the pool within the time is unavailable', async () => {
     const small = openDatabase({ url: postgres.url, maxConnections: 1, connectTimeoutMs: 100 });
     await small.transaction(async () => {

@@ -10,6 +10,7 @@ export interface Sql {
 
 /** As PostgreSQL itself says it: worth another try. */
 const TOO_MANY_CONNECTIONS = '53300';
+const READ_ONLY = '25006';
 
 /** Tokens are left out of every typed read; only statements that name their columns see them. */
 const omit = { userSession: { accessToken: true, refreshToken: true, idToken: true } } as const;
@@ -22,6 +23,7 @@ export interface Database {
   readonly sql: Sql;
   /** Runs statements on one connection; commits when `work` resolves, else rolls back. `bounds` are PostgreSQL's to keep. */
   transaction<Result>(work: (sql: Sql) => Promise<Result>, bounds?: TransactionBounds): Promise<Result>;
+  /** Passes where PostgreSQL answers and takes writes. */
   ping(): Promise<void>;
   close(): Promise<void>;
 }
@@ -90,7 +92,8 @@ export function openDatabase(options: DatabaseOptions): Database {
       }
     },
     async ping() {
-      await sql.query('SELECT 1');
+      const [row] = await sql.query<{ read_only: string }>(`SELECT current_setting('transaction_read_only') AS read_only`);
+      if (row?.read_only === 'on') throw Object.assign(new Error('PostgreSQL takes no writes: it is a replica, or set to read-only'), { code: READ_ONLY });
     },
     async close() {
       await prisma.$disconnect();

@@ -72,6 +72,8 @@ export class KeycloakClient {
   readonly #health = new ProviderHealth();
   #configuration: Promise<oidc.Configuration> | undefined;
   #discovered: oidc.Configuration | undefined;
+  /** Why there is none, also where the provider answered. */
+  #undiscovered = METADATA_UNREADABLE;
   #jwks: ReturnType<typeof createRemoteJWKSet> | undefined;
   /** For each request that asks for a token or shows one. */
   #proofs: oidc.DPoPOptions = {};
@@ -108,7 +110,7 @@ export class KeycloakClient {
   async health(): Promise<{ metadataKnown: boolean; reason: string | null }> {
     const reason = await this.#health.reason(() => (this.#discovered === undefined ? this.ready() : this.#readMetadata()));
     return this.#discovered === undefined
-      ? { metadataKnown: false, reason: reason ?? METADATA_UNREADABLE }
+      ? { metadataKnown: false, reason: reason ?? this.#undiscovered }
       : { metadataKnown: true, reason };
   }
 
@@ -195,7 +197,7 @@ export class KeycloakClient {
     try {
       const { access_token: accessToken, expires_in: expiresIn } = await oidc.genericGrantRequest(config, type, parameters, this.#proofs);
       const now = Date.now();
-      const lifetime = expiresIn ?? lifetimeOf(decodeLeniently(accessToken), now) ?? DEFAULT_TOKEN_LIFETIME_SECONDS;
+      const lifetime = Math.min(expiresIn ?? lifetimeOf(decodeLeniently(accessToken), now) ?? DEFAULT_TOKEN_LIFETIME_SECONDS, MAX_LIFETIME_SECONDS);
       return { accessToken, tokenExpiresAt: new Date(now + lifetime * 1000) };
     } catch (error) {
       throw providerFault(error, 'other');
@@ -288,12 +290,12 @@ export class KeycloakClient {
   }
 
   async #discover(): Promise<oidc.Configuration> {
-    const { issuer, clientId, clientAuth } = this.#options;
+    const { issuer, internalUrl, clientId, clientAuth } = this.#options;
     const auth = await clientAuthentication(clientAuth ?? 'client_secret_basic', { secret: () => this.#options.clientSecret, clientKey: this.#options.clientKey });
     try {
       const config = await oidc.discovery(new URL(issuer), clientId, { [oidc.clockTolerance]: CLOCK_TOLERANCE_SECONDS }, auth, {
-        // Whether http is acceptable at all was decided by the configuration.
-        execute: issuer.startsWith('http:') ? [oidc.allowInsecureRequests] : [],
+        // Whether http is acceptable at all was decided by the configuration. Metadata that is read at the internal address may name endpoints there.
+        execute: [issuer, internalUrl].some((url) => url?.startsWith('http:')) ? [oidc.allowInsecureRequests] : [],
         timeout: this.#timeoutSeconds,
         [oidc.customFetch]: this.#fetch as oidc.CustomFetch,
       });
@@ -303,7 +305,9 @@ export class KeycloakClient {
       return config;
     } catch (error) {
       const { retryAfterSeconds } = providerFault(error, 'other');
-      throw new AuthError('provider_unavailable', METADATA_UNREADABLE, { reason: 'discovery', retryAfterSeconds, cause: error });
+      // The library's words are its own, never the answer's: an issuer by another name is the usual mistake.
+      this.#undiscovered = error instanceof Error ? `${METADATA_UNREADABLE}: ${error.message}` : METADATA_UNREADABLE;
+      throw new AuthError('provider_unavailable', this.#undiscovered, { reason: 'discovery', retryAfterSeconds, cause: error });
     }
   }
 
@@ -357,7 +361,7 @@ function absentOrAnother(error: unknown): Record<string, unknown> | null {
 }
 
 function lifetimeOf(claims: JWTPayload, now: number): number | undefined {
-  return claims.exp === undefined ? undefined : Math.max(0, claims.exp - Math.floor(now / 1000));
+  return typeof claims.exp === 'number' ? Math.max(0, claims.exp - Math.floor(now / 1000)) : undefined;
 }
 
 /** An access token is opaque to a client; where it is a JWT that came straight from the token endpoint its claims are good to read. */

@@ -57,5 +57,6 @@ export async function validateLogoutToken(
   return { subject: sub ?? null, sid: isText(sid) ? sid : null, jti, expiresAt };
 }
 
-const isText = (value: unknown): value is string => typeof value === 'string' && value.length > 0 && value.length <= 255;
+/** PostgreSQL takes no NUL in a text. */
+const isText = (value: unknown): value is string => typeof value === 'string' && value.length > 0 && value.length <= 255 && !value.includes('\0');
 const refused = (reason: string): AuthError => new AuthError('logout_token_invalid', 'the token is not acceptable', { reason });

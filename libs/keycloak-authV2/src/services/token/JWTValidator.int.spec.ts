@@ -92,6 +92,7 @@ describe('a logout token', () => {
     ['a nonce', { nonce: 'n' }], ['no events', { events: undefined }], ['another event', { events: { other: {} } }], ['an event that is no object', { events: { 'http://schemas.openid.net/event/backchannel-logout': true } }],
     ['neither sub nor sid', { sub: undefined, sid: undefined }], ['no jti', { jti: undefined }], ['no iat', { iat: undefined }], ['no exp', { exp: undefined }], ['another audience', { aud: 'other' }],
     ['another issuer', { iss: 'https://elsewhere.example' }], ['a past expiry', { exp: 1 }], ['a sub that is a number', { sub: 7, sid: undefined }], ['an expiry beyond all dates', { exp: 1e300 }],
+    ['a NUL in its jti', { jti: 'a\0b' }], ['a NUL in its sid', { sid: 'a\0b' }],
   ])('with %s is refused', async (_, claims) => {
     await expect(validate(await provider.logoutToken({ sub: 's', sid: 'x', ...claims }))).rejects.toMatchObject({ code: 'logout_token_invalid' });
   });

@@ -154,6 +154,26 @@ describe('refreshing a session', () => {
     expect(performance.now() - began).toBeGreaterThan(13_000);
   }, 60_000);
 
+  test.each([null, ''])('without a refresh token (%j) leaves the session as it is while its access token lives, and ends it then', async (none) => {
+    const node = world.node();
+    const { session } = await world.login(node);
+    await node.db.sql.query('UPDATE user_sessions SET refresh_token = $2 WHERE id = $1', [session.id, none]);
+    const due = { ...session, tokenExpiresAt: new Date(Date.now() + 5_000) };
+    expect(await node.manager.usable(due)).toBe(due);
+    expect(await Promise.all([node.manager.refresh(session), node.manager.refresh({ ...session })])).toEqual([session, session]);
+    expect(await row(session.id)).toMatchObject({ is_active: true, refresh_lease_owner: null, version: session.version });
+    await expect(node.manager.usable({ ...session, tokenExpiresAt: new Date(Date.now() - 1) })).rejects.toMatchObject({ code: 'reauthentication_required' });
+    expect(await row(session.id)).toMatchObject({ is_active: false, end_reason: 'grant_ended' });
+    expect(world.provider.counts.refresh).toBe(0);
+  });
+
+  test('answered with an access token whose end cannot be read takes it for one of a minute', async () => {
+    const { session } = await world.login(nodes[0]!);
+    const claims = Buffer.from(JSON.stringify({ exp: 'never' })).toString('base64url');
+    world.provider.answerNext({ status: 200, body: { access_token: `e30.${claims}.x`, token_type: 'Bearer' } });
+    expect((await nodes[0]!.manager.refresh(session)).tokenLifetimeSeconds).toBe(60);
+  });
+
   test('whose answer is about another person ends the session', async () => {
     world.provider.setUser('mallory', { sub: 'mallory-1' });
     const { session } = await world.login(nodes[0]!, 'mallory');
@@ -225,5 +245,12 @@ describe('refreshing a session', () => {
     expect(await row(busy.session.id)).toMatchObject({ version: busy.session.version + 1, is_active: true });
     expect(await row(idle.session.id)).toMatchObject({ is_active: false, end_reason: 'idle_timeout', access_token: null });
     expect((await row(fresh.session.id)).version).toBe(fresh.session.version);
+  });
+
+  test.each(['{"token_lifetime": "an hour"}', '[60]', 'null', null])('in the background is not kept from others by a session with odd metadata: %s', async (odd) => {
+    const [strange, busy] = [await world.login(nodes[0]!), await world.login(nodes[0]!)];
+    await nodes[0]!.db.sql.query(`UPDATE user_sessions SET token_expires_at = now(), metadata = CASE id WHEN $1 THEN $3::jsonb ELSE metadata END WHERE id IN ($1, $2)`, [strange.session.id, busy.session.id, odd]);
+    await nodes[0]!.manager.sweep();
+    for (const { session } of [strange, busy]) expect((await row(session.id)).version).toBe(session.version + 1);
   });
 });

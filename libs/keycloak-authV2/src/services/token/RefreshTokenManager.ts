@@ -83,14 +83,17 @@ export class RefreshTokenManager {
     return freshness === 'expired' ? this.refresh(session) : session;
   }
 
-  /** The session after its tokens have been renewed since the caller saw it, by whomever. Joins a refresh that is under way. */
+  /**
+   * The session after its tokens have been renewed since the caller saw it, by whomever. Joins a refresh that is under way.
+   * One that has no refresh token is given back as it is while its access token lives.
+   */
   async refresh(session: Session): Promise<Session> {
     const deadline = performance.now() + WAIT_MS;
     for (;;) {
       const flight = this.#flights.get(session.id) ?? this.#start(session);
       const refreshed = await inTime(flight, deadline - performance.now());
       // A flight that began before the caller's version was written brought nothing newer.
-      if (refreshed.version > session.version) return refreshed;
+      if (refreshed.version > session.version || refreshed === session) return refreshed;
     }
   }
 
@@ -121,7 +124,8 @@ export class RefreshTokenManager {
 
   #start(session: Session): Promise<Session> {
     const flight = this.#fly(session).finally(() => this.#flights.delete(session.id));
-    flight.then(() => this.#backOff.succeeded(session.id), () => this.#backOff.failed(session.id));
+    const unchanged = (): void => this.#backOff.failed(session.id);
+    flight.then((current) => (current === session ? unchanged() : this.#backOff.succeeded(session.id)), unchanged);
     this.#flights.set(session.id, flight);
     return flight;
   }
@@ -160,7 +164,12 @@ export class RefreshTokenManager {
   /** With the lease in hand: asks the provider, writes what it answers. */
   async #spend(session: Session, { refreshToken, takenOver }: { refreshToken: string | null; takenOver: boolean }, owner: string, place: Place): Promise<Session> {
     const { vault, store, client, events } = this.#o;
-    if (refreshToken === null) return this.#endGrant(session, 'no_refresh_token');
+    if (refreshToken === null) {
+      if (this.freshness(session) === 'expired') return this.#endGrant(session, 'no_refresh_token');
+      // There is nothing to renew it with, and no reason yet to end it.
+      await vault.releaseLease(session.id, owner);
+      return session;
+    }
     let tokens: TokenSet;
     try {
       tokens = await client.refresh(refreshToken, session.subject);

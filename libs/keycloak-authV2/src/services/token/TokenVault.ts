@@ -118,7 +118,7 @@ export class TokenVault {
     );
     if (row) {
       try {
-        return { kind: 'claimed', refreshToken: row.refresh_token && this.#open(id, 'refresh_token', row.refresh_token), takenOver: row.taken_over };
+        return { kind: 'claimed', refreshToken: row.refresh_token ? this.#open(id, 'refresh_token', row.refresh_token) : null, takenOver: row.taken_over };
       } catch (error) {
         await this.releaseLease(id, owner);
         throw error;
@@ -215,9 +215,9 @@ export class TokenVault {
   /** Live sessions in use whose access token ends within `aheadMs` or has ended, and that nobody refreshes now. */
   async due(idleTimeoutMs: number, aheadMs: number, limit: number): Promise<string[]> {
     const rows = await this.#db.sql.query<{ id: string }>(
-      `SELECT id FROM user_sessions WHERE is_active AND refresh_token IS NOT NULL AND expires_at > now()
+      `SELECT id FROM user_sessions WHERE is_active AND refresh_token <> '' AND expires_at > now()
          AND last_accessed_at > now() - $1 * interval '1 millisecond'
-         AND token_expires_at < now() + least($2, coalesce((metadata->>'token_lifetime')::float8 * 500, $2)) * interval '1 millisecond'
+         AND token_expires_at < now() + least($2, CASE jsonb_typeof(metadata->'token_lifetime') WHEN 'number' THEN (metadata->>'token_lifetime')::float8 * 500 END) * interval '1 millisecond'
          AND (refresh_lease_until IS NULL OR refresh_lease_until < now()) ORDER BY token_expires_at LIMIT $3`,
       [idleTimeoutMs, aheadMs, limit],
     );
