@@ -9,9 +9,9 @@ export class DatabaseError extends Error {
   }
 }
 
-// Connection exceptions, resources, operator intervention, read-only (a replica after a failover), conflicts worth another
-// try, and tables that are not there yet.
-const UNAVAILABLE_SQLSTATE = /^(08|53|57P|58|25006$|57014$|55P03$|40001$|40P01$|42P01$)/;
+// Connection exceptions, resources, operator intervention, a transaction that was ended for its age (as after a process
+// stood still), read-only (a replica after a failover), conflicts worth another try, and tables that are not there yet.
+const UNAVAILABLE_SQLSTATE = /^(08|53|57P|58|25P0[34]$|25006$|57014$|55P03$|40001$|40P01$|42P01$)/;
 const UNAVAILABLE_SYSTEM = new Set(['ECONNREFUSED', 'ECONNRESET', 'ENOTFOUND', 'EAI_AGAIN', 'ETIMEDOUT', 'EHOSTUNREACH', 'ENETUNREACH', 'EPIPE', 'ENOENT']);
 const UNAVAILABLE_PRISMA = new Set(['P1001', 'P1002', 'P1008', 'P1017', 'P2024', 'P2037']);
 // Five characters from PostgreSQL; Prisma's own look alike.
