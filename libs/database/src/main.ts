@@ -61,5 +61,6 @@ try {
   if (error instanceof DatabaseError) end(EXIT_FAILED, error.message);
   if (isLockTimeout(error)) end(EXIT_FAILED, 'a table is busy, another session holds a lock on it: nothing was left half-done, run this again');
   const { code, message } = error as { code?: string; message?: string };
+  if (code === '57014') end(EXIT_FAILED, `PostgreSQL ended a statement: ${message ?? ''}; the statement_timeout of this role or database is too short. Nothing was left half-done, run this again`);
   end(EXIT_FAILED, isStorageUnavailable(error) ? `the database cannot be reached${code ? ` (${code})` : ''}: see DATABASE_URL` : `failed: ${message ?? String(error)}`);
 }
