@@ -110,7 +110,7 @@ class Job {
     private readonly total: number,
   ) {
     const { db, keyring, watcher, stopRequested } = parts;
-    this.#judge = new Judge({ keyring, target, columns: options.columns, tableName: table.name });
+    this.#judge = new Judge({ keyring, target, columns: options.columns, maxLengths: table.maxLengths, tableName: table.name });
     const { workers, mode } = options;
     // Workers share what the operator allows them together. Who only reads slows down no replica.
     const limits = { ...options, ...shared(options, workers), ...(mode === 'execute' ? {} : { maxReplicationLagSeconds: 0, maxWalMbPerSecond: null }) };
@@ -199,7 +199,7 @@ class Job {
       const run = join === null ? await this.#open(lock.current) : await readRun(db.sql, join);
       return await this.#executeRun(run, keepLock);
     } finally {
-      if (join === null) await this.#tendVacuum('end');
+      if (join === null && this.options.vacuum) await this.#tendVacuum('end');
       lock.current.release();
     }
   }

@@ -18,7 +18,7 @@ import { checkReport, evidenceOf, ReportError, reportFiles, writeReport } from '
 import { KeyError } from './rightKeys.js';
 import { FencedError, UnknownRunError } from './runs.js';
 import { RunHeldError } from './tableLock.js';
-import { TableError } from './tokenTable.js';
+import { HiddenRowsError, TableError } from './tokenTable.js';
 import { withDatabase } from './withDatabase.js';
 
 const EXIT = { failed: 1, usage: 2, configuration: 78, interrupted: 130 } as const;
@@ -128,7 +128,7 @@ function failure(error: unknown): number {
   if (error instanceof ConfigError) return say(EXIT.configuration, ...error.problems);
   if (error instanceof KeyError || isAuthError(error, 'keyring_invalid', 'key_provider_rejected')) return say(EXIT.configuration, error.message);
   if (error instanceof RefusedError || isAuthError(error, 'key_provider_unavailable')) return say(EXIT.failed, ...error.message.split('\n'));
-  for (const known of [TableError, RunHeldError, UnknownRunError, FencedError, UnknownKidError, TooManyUnreadableError, ReportError]) if (error instanceof known) return say(EXIT.failed, error.message);
+  for (const known of [TableError, HiddenRowsError, RunHeldError, UnknownRunError, FencedError, UnknownKidError, TooManyUnreadableError, ReportError]) if (error instanceof known) return say(EXIT.failed, error.message);
   const again = command === 'keys' ? 'Nothing was changed' : 'Nothing is half-written; start the job again to continue';
   const { code, message } = error as { code?: string; message?: string };
   const reason = `${message ?? String(error)}${code ? ` (${code})` : ''}`;
@@ -137,6 +137,7 @@ function failure(error: unknown): number {
   if (code === '55P03') return say(EXIT.failed, `another session holds a lock on the table. ${again}`);
   if (isDiskFull(error)) return say(EXIT.failed, `the disk of the database is full: make room, see docs/runbooks/encrypt-tokens.md. ${again}`);
   if (code === '25006') return say(EXIT.failed, `the database takes no writes: it is a replica, or set to read-only; see DATABASE_URL. ${again}`);
+  if (code === '57014') return say(EXIT.failed, `PostgreSQL ended a statement: ${reason}; the statement_timeout of this role or database is too short for this table. ${again}`);
   if (isStorageUnavailable(error)) return say(EXIT.failed, `the database cannot be reached: ${reason}; see DATABASE_URL. ${again}`);
   return say(EXIT.failed, `failed: ${reason}. ${again}`);
 }
