@@ -63,6 +63,8 @@ export interface JobParts {
  */
 export async function encryptTokens(options: JobOptions, parts: JobParts): Promise<JobResult> {
   const { db, keyring } = parts;
+  // A key of that name must not bring back plaintext that nobody has asked for.
+  if (options.to === null && keyring.primary === 'plain') throw new KeyError('the primary key has the id plain, which means plaintext here: make a key with another id the primary. Nothing was changed');
   const target = options.to ?? keyring.primary;
   if (target !== 'plain' && !keyring.key(target)) throw new KeyError(`--to names the key ${target}, which is not in the keyring`);
   if (options.mode !== 'verify' && keyring.decryptOnly.has(target)) throw new KeyError(`--to names the key ${target}, which is decrypt-only: it opens values and seals none`);

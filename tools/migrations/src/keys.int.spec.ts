@@ -72,6 +72,7 @@ test.each([
   [['list', 'now'], 'unexpected argument \'now\''],
   [['add', '--kid'], 'argument missing'],
   [['promote'], 'promote takes one key id'],
+  [['generate', '--kid', 'plain'], '--kid must not be plain'],
   [['retire', 'a', 'b'], 'retire takes one key id'],
   [['inspect', '--id', '1'], 'inspect needs --id <row> and --column <column>'],
 ])('%j is wrong usage', async (args, message) => {
@@ -187,6 +188,20 @@ describe('promote', () => {
     await keyring('a', 'b');
     expect(await run(['promote', 'c'])).toMatchObject({ code: 1, stderr: 'keys: the keyring has no key c: there are a, b\n' });
   });
+});
+
+test('a key that is called as plaintext is, never gets to be what the job works for', async () => {
+  const made = await keyring('a', 'plain');
+  await store('one', { access_token: sealed(made, 'one', 'access_token'), refresh_token: sealed(made, 'one', 'refresh_token', 'plain') });
+  expect(await run(['promote', 'plain'])).toMatchObject({ code: 1, stderr: expect.stringContaining('plain means plaintext to encrypt-tokens') });
+  await writeFile(file, JSON.stringify({ ...made, primary: 'plain' }));
+  const env = { DATABASE_URL: url, SESSION_TOKEN_KEYRING_FILE: file };
+  for (const mode of ['--dry-run', '--execute', '--verify', '--finalize']) {
+    expect(await h.runJob([mode, '--json'], env)).toMatchObject({ code: 78, stdout: '', stderr: expect.stringContaining('the primary key has the id plain, which means plaintext here') });
+  }
+  await writeFile(file, JSON.stringify(made));
+  expect(await h.runJob(['--execute', '--json'], env)).toMatchObject({ code: 0, json: { changed: 1 } });
+  expect(await db.sql.query(`SELECT 1 FROM user_sessions WHERE access_token LIKE 'v2.a.%' AND refresh_token LIKE 'v2.a.%'`)).toHaveLength(1);
 });
 
 describe('retire', () => {

@@ -96,6 +96,7 @@ async function add({ kid }: { kid?: string }, env: Environment, print: Print): P
 async function promote(kid: string, env: Environment, print: Print): Promise<number> {
   return onKeyring(env, async ({ db, provider, document }) => {
     if (!document.keys.some((key) => key.kid === kid)) throw new RefusedError(`the keyring has no key ${kid}: there are ${document.keys.map((key) => key.kid).join(', ')}`);
+    if (kid === 'plain') throw new RefusedError('plain means plaintext to encrypt-tokens: add a key with another id, and promote that');
     if (document.primary === kid) {
       print(`${kid} is the primary key already`);
       return 0;
