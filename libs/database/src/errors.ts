@@ -44,7 +44,7 @@ export function isStorageUnavailable(error: unknown): boolean {
     || (Array.isArray(link.errors) && link.errors.some(isStorageUnavailable)));
 }
 
-/** Whether a statement gave up waiting for somebody else's lock. */
-export function isLockTimeout(error: unknown): boolean {
-  return [...links(error)].some((link) => codesOf(link).includes('55P03'));
+/** Whether PostgreSQL, or what asked it, gave this code; looks through causes. */
+export function saysCode(error: unknown, code: string): boolean {
+  return [...links(error)].some((link) => codesOf(link).includes(code));
 }
