@@ -119,7 +119,7 @@ async function controlRun(given: readonly string[]): Promise<number> {
 }
 
 function print(result: JobResult, options: JobOptions): void {
-  const text = summary(result, { table: options.table, flags: shapeFlags(options) });
+  const text = summary(result, { table: options.table, flags: shapeFlags(options), sampled: options.sample !== null });
   // With --json, stdout is for programs.
   if (options.json) process.stderr.write(`${text}\n`);
   process.stdout.write(options.json ? `${jsonLine(result)}\n` : `${text}\n`);
