@@ -173,7 +173,10 @@ class Job {
     const books = await hasBooks(db.sql);
     const own = table.key === 'user_sessions';
     if (!books && own) throw new TableError('this database lacks the job\'s own tables: run `nx run database:migrate` first');
-    if (own) {
+    // A gateway's database says of each key which one it is, whatever table is worked on.
+    const [list] = await db.sql.query<{ found: boolean }>(`SELECT to_regclass('token_keys') IS NOT NULL AS found`);
+    const listed = list?.found === true;
+    if (listed) {
       const known = await knownKeys(db.sql);
       const faults = known.flatMap((key) => faultOf(keyring, key) ?? []);
       if (known.some((key) => key.kid === target && key.retiredAt)) faults.push(`the key ${target} has been retired: nothing may be sealed under it any more`);
@@ -193,7 +196,7 @@ class Job {
     };
     try {
       if (!(await requireRightKeys(table, { keyring, judge: this.#judge, patience: this.#patience, books }))) return this.#result(null, noCounters(), 0, 130);
-      if (own) await rememberKeys(db.sql, keyring);
+      if (listed) await rememberKeys(db.sql, keyring);
       if (!books) await createBooks(db.sql);
       // Of the processes of a run, the one that has opened it looks after its table.
       if (join === null) await this.#tendVacuum('begin');
