@@ -71,6 +71,10 @@ describe('PostgreSQL', () => {
     await db.transaction((sql) => sql.query('SELECT 1'));
   });
 
+  test.each(['25P03', '25P04'])('that has ended a transaction for its age (%s), as after a process stood still, is unavailable', async (code) => {
+    expect(isStorageUnavailable(await failure(db.sql.query(`DO $$ BEGIN RAISE SQLSTATE '${code}'; END $$`)))).toBe(true);
+  });
+
   test('that takes no more connections is unavailable, in every way of asking', async () => {
     const url = await postgres.createDatabase();
     await postgres.query(`ALTER DATABASE ${new URL(url).pathname.slice(1)} CONNECTION LIMIT 0`);

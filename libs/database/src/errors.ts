@@ -10,9 +10,9 @@ export class DatabaseError extends Error {
 }
 
 // Connection exceptions, a login that is refused or a database that is not there (yet, or while a password is replaced),
-// resources, operator intervention, read-only (a replica after a failover), conflicts worth another try, and tables that
-// are not there yet.
-const UNAVAILABLE_SQLSTATE = /^(08|28|3D|53|57P|58|25006$|57014$|55P03$|40001$|40P01$|42P01$)/;
+// resources, operator intervention, a transaction that was ended for its age (as after a process stood still), read-only (a
+// replica after a failover), conflicts worth another try, and tables that are not there yet.
+const UNAVAILABLE_SQLSTATE = /^(08|28|3D|53|57P|58|25P0[34]$|25006$|57014$|55P03$|40001$|40P01$|42P01$)/;
 const UNAVAILABLE_SYSTEM = new Set(['ECONNREFUSED', 'ECONNRESET', 'ENOTFOUND', 'EAI_AGAIN', 'ETIMEDOUT', 'EHOSTUNREACH', 'ENETUNREACH', 'EPIPE', 'ENOENT']);
 const UNAVAILABLE_PRISMA = new Set(['P1001', 'P1002', 'P1008', 'P1017', 'P2024', 'P2037']);
 // Five characters from PostgreSQL; Prisma's own look alike.
@@ -45,7 +45,7 @@ export function isStorageUnavailable(error: unknown): boolean {
     || (Array.isArray(link.errors) && link.errors.some(isStorageUnavailable)));
 }
 
-/** Whether a statement gave up waiting for somebody else's lock. */
-export function isLockTimeout(error: unknown): boolean {
-  return [...links(error)].some((link) => codesOf(link).includes('55P03'));
+/** Whether PostgreSQL, or what asked it, gave this code; looks through causes. */
+export function saysCode(error: unknown, code: string): boolean {
+  return [...links(error)].some((link) => codesOf(link).includes(code));
 }

@@ -60,6 +60,28 @@ describe('the command', () => {
     expect(run(['migrate'], url).status).toBe(0);
   });
 
+  test('says of a statement that was ended that it was, whatever ended it', async () => {
+    const url = await oldDatabase();
+    await postgres.query(`ALTER DATABASE ${new URL(url).pathname.slice(1)} SET statement_timeout = '300ms'`);
+    const holder = new pg.Client({ connectionString: url, statement_timeout: 60_000 });
+    await holder.connect();
+    await holder.query('BEGIN; LOCK TABLE accounts');
+    expect(run(['migrate'], url)).toEqual({ status: 1, text: expect.stringMatching(/^PostgreSQL ended a statement: [^\n]*statement timeout; [^\n]*run this again\n$/) });
+    await holder.end();
+  });
+
+  test('says of a database that takes no writes that it takes none', async () => {
+    const url = await oldDatabase();
+    const readOnly = `ALTER DATABASE ${new URL(url).pathname.slice(1)} SET default_transaction_read_only =`;
+    const text = 'the database takes no writes, which migrating and checking need: it is a replica, or set to read-only; see DATABASE_URL\n';
+    await postgres.query(`${readOnly} on`);
+    expect(run(['migrate'], url)).toEqual({ status: 1, text });
+    await postgres.query(`${readOnly} off`);
+    expect(run(['migrate'], url).status).toBe(0);
+    await postgres.query(`${readOnly} on`);
+    expect(run(['check'], url)).toEqual({ status: 1, text });
+  });
+
   test('drops rows only when it is told to', async () => {
     const url = await oldDatabase();
     await postgres.query("INSERT INTO verifications (id, identifier, value, expires_at) VALUES ('1', 'a', 'b', now())", [], url);

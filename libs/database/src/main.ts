@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import process from 'node:process';
 import { parseArgs } from 'node:util';
 import { checkSchema } from './checkSchema.js';
-import { DatabaseError, isLockTimeout, isStorageUnavailable } from './errors.js';
+import { DatabaseError, isStorageUnavailable, saysCode } from './errors.js';
 import { findPrismaDir, migrate } from './migrate.js';
 import { parseUrl } from './parseUrl.js';
 
@@ -59,7 +59,9 @@ try {
   }
 } catch (error) {
   if (error instanceof DatabaseError) end(EXIT_FAILED, error.message);
-  if (isLockTimeout(error)) end(EXIT_FAILED, 'a table is busy, another session holds a lock on it: nothing was left half-done, run this again');
+  if (saysCode(error, '55P03')) end(EXIT_FAILED, 'a table is busy, another session holds a lock on it: nothing was left half-done, run this again');
+  if (saysCode(error, '25006')) end(EXIT_FAILED, 'the database takes no writes, which migrating and checking need: it is a replica, or set to read-only; see DATABASE_URL');
   const { code, message } = error as { code?: string; message?: string };
+  if (saysCode(error, '57014')) end(EXIT_FAILED, `PostgreSQL ended a statement: ${message ?? ''}; the statement_timeout of this role or database is too short. Nothing was left half-done, run this again`);
   end(EXIT_FAILED, isStorageUnavailable(error) ? `the database cannot be reached${code ? ` (${code})` : ''}: see DATABASE_URL` : `failed: ${message ?? String(error)}`);
 }

@@ -30,7 +30,7 @@ const OLD_ROWS = `
 /** The same tables as somebody else might have made them. */
 const FOREIGN_DDL = `
   CREATE TABLE users (id varchar(64) PRIMARY KEY, keycloak_id varchar(255) NOT NULL UNIQUE, email varchar NOT NULL DEFAULT '', created_at timestamptz DEFAULT now());
-  CREATE TABLE user_sessions (id varchar(64) PRIMARY KEY, user_id varchar(64) NOT NULL REFERENCES users(id), keycloak_session_id text NOT NULL, access_token text NOT NULL, refresh_token text, id_token text,
+  CREATE TABLE user_sessions (id varchar(64) PRIMARY KEY, user_id varchar(64) NOT NULL REFERENCES users(id), keycloak_session_id text NOT NULL, access_token varchar(2048) NOT NULL, refresh_token text, id_token text,
     expires_at timestamptz NOT NULL, created_at timestamptz NOT NULL DEFAULT now(), updated_at timestamptz NOT NULL DEFAULT now(), CONSTRAINT one_session_per_sid UNIQUE (keycloak_session_id))`;
 
 describe('migrating', () => {
@@ -81,6 +81,8 @@ describe('migrating', () => {
     expect(await sql(`SELECT encode(cookie_hash, 'hex') AS hash, (expires_at AT TIME ZONE 'UTC')::text AS expires, (created_at AT TIME ZONE 'UTC')::text AS created FROM user_sessions`))
       .toEqual([{ hash: createHash('sha256').update('old-ü').digest('hex'), expires: '2030-01-02 01:04:05.678901', created: '2025-06-07 08:09:10' }]);
     await sql(`INSERT INTO user_sessions (id, user_id, keycloak_session_id) VALUES ('new-1', 'u1', 'sid-1'), ('new-2', 'u1', NULL)`);
+    // A sealed token is longer than the token that there was room for.
+    await sql(`UPDATE user_sessions SET access_token = repeat('x', 4000) WHERE id = 'old-ü'`);
     expect(await sql(`SELECT count(*)::int AS n FROM user_sessions WHERE access_token IS NULL AND is_active AND version = 0 AND cookie_hash IS NOT NULL`)).toEqual([{ n: 2 }]);
   });
 
@@ -102,12 +104,37 @@ describe('migrating', () => {
       (SELECT count(*)::int FROM information_schema.columns WHERE table_name = 'user_sessions' AND column_name = 'cookie_hash') AS added`)).toEqual([{ history: null, accounts: 2, added: 0 }]);
     expect((await migrate({ url, prismaDir, dropData: true })).applied).toEqual(ALL.slice(1));
     expect(await sql(`SELECT to_regclass('accounts') AS accounts, to_regclass('verifications') AS verifications`)).toEqual([{ accounts: null, verifications: null }]);
+
+    // A table of that name which comes later is somebody else's, and in nobody's way.
+    await sql('CREATE TABLE accounts (id int); INSERT INTO accounts VALUES (1)');
+    expect(await migrate({ url, prismaDir })).toEqual({ applied: [], adopted: false });
+    expect(await sql('SELECT id FROM accounts')).toEqual([{ id: 1 }]);
   });
 
   test('refuses tables of the same names that are something else', async () => {
     const url = await postgres.createDatabase();
     await on(url)('CREATE TABLE users (id int)');
     await expect(migrate({ url, prismaDir })).rejects.toMatchObject({ code: 'not_adoptable', message: expect.stringContaining('user_sessions.access_token') });
+  });
+
+  test('refuses ids that are no texts before it changes anything', async () => {
+    const url = await postgres.createDatabase();
+    await on(url)(FOREIGN_DDL.replaceAll('user_sessions (id varchar(64)', 'user_sessions (id uuid'));
+    await on(url)('CREATE TABLE accounts (id int)');
+    await expect(migrate({ url, prismaDir })).rejects.toMatchObject({ code: 'not_adoptable', message: 'nothing was changed: these columns are not of type text: user_sessions.id is uuid' });
+    expect(await on(url)(`SELECT to_regclass('accounts') IS NOT NULL AS accounts, to_regclass('_prisma_migrations') AS history`)).toEqual([{ accounts: true, history: null }]);
+  });
+
+  test('works in the schema that the search path leads to, and refuses to be told another one', async () => {
+    const url = await postgres.createDatabase();
+    const sql = on(url);
+    await sql(`CREATE SCHEMA "the sessions"; ALTER DATABASE ${new URL(url).pathname.slice(1)} SET search_path = "the sessions"`);
+    await expect(migrate({ url: `${url}?schema=public`, prismaDir })).rejects.toMatchObject({ code: 'not_adoptable', message: expect.stringContaining('the schema public') });
+    await sql(initSql);
+    expect(await migrate({ url: `${url}?schema=the+sessions`, prismaDir })).toEqual({ applied: ALL.slice(1), adopted: true });
+    expect(await migrate({ url, prismaDir })).toEqual({ applied: [], adopted: false });
+    expect(await checkSchema({ url, prismaDir })).toEqual([]);
+    expect(await sql(`SELECT DISTINCT schemaname AS schema FROM pg_tables WHERE tablename = ANY($1)`, [MODELS])).toEqual([{ schema: 'the sessions' }]);
   });
 
   test.each([
@@ -178,9 +205,9 @@ describe('checking', () => {
     const url = await postgres.createDatabase();
     await migrate({ url, prismaDir });
     await on(url)(change);
-    // A table of somebody else is not ours to judge.
-    await on(url)('CREATE TABLE other (id int)');
-    expect((await checkSchema({ url, prismaDir })).join('\n')).toContain(expected);
+    // A table of somebody else is not ours to judge, nor is what operators add once everything is sealed.
+    await on(url)(`CREATE TABLE other (id int); ALTER TABLE user_sessions ADD CONSTRAINT sealed_tokens_only CHECK (access_token ~ '^v2')`);
+    expect(await checkSchema({ url, prismaDir })).toEqual([expect.stringContaining(expected)]);
   });
 
   test('reports a schema that says more than the migrations do, and migrations that wait', async () => {

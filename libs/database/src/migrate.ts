@@ -9,6 +9,7 @@ import { DatabaseError, isStorageUnavailable } from './errors.js';
 import { withSchemaEngine } from './schemaEngine.js';
 
 export const INITIAL_MIGRATION = '0_init';
+const DROPPING_MIGRATION = '20250901000000_remove-better-auth-tables';
 /** "session gateway migration" as a number of our own; Prisma's own lock is another. */
 const LOCK_KEY = 7_366_197_001;
 /** What an existing database must have for its sessions to be taken over. */
@@ -16,6 +17,8 @@ const REQUIRED: Readonly<Record<string, readonly string[]>> = {
   users: ['id', 'keycloak_id'],
   user_sessions: ['id', 'user_id', 'keycloak_session_id', 'access_token', 'refresh_token', 'id_token', 'expires_at', 'created_at', 'updated_at'],
 };
+const TOKENS = ['access_token', 'refresh_token', 'id_token'];
+const TEXTS = ['text', 'character varying', 'character'];
 /** A busy table makes a migration fail cleanly and be tried again, instead of queueing every other statement behind it. */
 const LOCK_TIMEOUT_MS = 5_000;
 const LEGACY_TABLES = ['accounts', 'verifications'];
@@ -41,9 +44,10 @@ export async function migrate({ url, prismaDir, dropData = false }: { url: strin
     await lock.query('SELECT pg_advisory_lock($1)', [LOCK_KEY]);
     // From here on: waiting for another process's migration may take as long as that takes.
     await lock.query(`SET lock_timeout = ${LOCK_TIMEOUT_MS}`);
+    const schema = await schemaOf(lock, url);
     await refuseToDropData(lock, dropData);
     const adopted = await adopt(lock, prismaDir);
-    return { applied: await apply(url, prismaDir), adopted };
+    return { applied: await apply(url, schema, prismaDir), adopted };
   } finally {
     await lock.end().catch(() => undefined);
   }
@@ -61,8 +65,20 @@ export function findPrismaDir(importMetaUrl: string): string {
   }
 }
 
+/** The schema that the connection's search path leads to. Prisma's `?schema=`, which PostgreSQL is never told of, must not name another one. */
+async function schemaOf(client: pg.Client, url: string): Promise<string> {
+  const { rows: [row] } = await client.query<{ name: string | null }>('SELECT current_schema() AS name');
+  const name = row?.name ?? 'public';
+  const asked = new URL(url).searchParams.get('schema') ?? name;
+  if (asked !== name) {
+    throw new DatabaseError('not_adoptable', `nothing was changed: DATABASE_URL asks for the schema ${asked}, and the search path of its role leads to ${name}: ALTER ROLE … SET search_path = ${asked}, or leave ?schema= out`);
+  }
+  return name;
+}
+
 async function refuseToDropData(client: pg.Client, dropData: boolean): Promise<void> {
-  if (dropData) return;
+  // Tables of these names that came after they had been dropped are somebody else's.
+  if (dropData || (await hasDropped(client))) return;
   const counts: string[] = [];
   for (const table of LEGACY_TABLES) {
     if (!(await tableExists(client, table))) continue;
@@ -74,6 +90,12 @@ async function refuseToDropData(client: pg.Client, dropData: boolean): Promise<v
   }
 }
 
+async function hasDropped(client: pg.Client): Promise<boolean> {
+  if (!(await tableExists(client, '_prisma_migrations'))) return false;
+  const { rows } = await client.query('SELECT 1 FROM _prisma_migrations WHERE migration_name = $1 AND finished_at IS NOT NULL AND rolled_back_at IS NULL', [DROPPING_MIGRATION]);
+  return rows.length > 0;
+}
+
 /** Records 0_init as applied where its tables are there already and nobody has recorded anything. */
 async function adopt(client: pg.Client, prismaDir: string): Promise<boolean> {
   if (await tableExists(client, '_prisma_migrations')) {
@@ -81,16 +103,20 @@ async function adopt(client: pg.Client, prismaDir: string): Promise<boolean> {
     if (row?.count !== '0') return false;
   }
   if (!(await tableExists(client, 'users')) && !(await tableExists(client, 'user_sessions'))) return false;
-  const missing: string[] = [];
-  for (const [table, wanted] of Object.entries(REQUIRED)) {
-    const { rows } = await client.query<{ column_name: string }>(
-      'SELECT column_name FROM information_schema.columns WHERE table_schema = current_schema() AND table_name = $1', [table]);
-    const has = new Set(rows.map((row) => row.column_name));
-    missing.push(...wanted.filter((column) => !has.has(column)).map((column) => `${table}.${column}`));
+  const types = new Map<string, string>();
+  for (const table of Object.keys(REQUIRED)) {
+    const { rows } = await client.query<{ column: string; type: string }>(
+      'SELECT column_name AS "column", data_type AS type FROM information_schema.columns WHERE table_schema = current_schema() AND table_name = $1', [table]);
+    for (const { column, type } of rows) types.set(`${table}.${column}`, type);
   }
+  const missing = Object.entries(REQUIRED).flatMap(([table, columns]) => columns.map((column) => `${table}.${column}`)).filter((column) => !types.has(column));
   if (missing.length > 0) throw new DatabaseError('not_adoptable', `nothing was changed: this database has tables of these names but not these columns: ${missing.join(', ')}`);
+  const others = ['id', ...TOKENS].map((column) => `user_sessions.${column}`).filter((column) => !TEXTS.includes(types.get(column) ?? ''));
+  if (others.length > 0) throw new DatabaseError('not_adoptable', `nothing was changed: these columns are not of type text: ${others.map((column) => `${column} is ${types.get(column) ?? ''}`).join(', ')}`);
   const sql = await readFile(join(prismaDir, 'migrations', INITIAL_MIGRATION, 'migration.sql'));
   await client.query('BEGIN');
+  // A sealed token is longer than the token, for which a column may just have had room. Nothing is rewritten.
+  for (const column of TOKENS) if (types.get(`user_sessions.${column}`) !== 'text') await client.query(`ALTER TABLE user_sessions ALTER COLUMN ${column} TYPE text`);
   // The table as Prisma creates it.
   await client.query(`CREATE TABLE IF NOT EXISTS _prisma_migrations (
     id VARCHAR(36) PRIMARY KEY NOT NULL, checksum VARCHAR(64) NOT NULL, finished_at TIMESTAMPTZ, migration_name VARCHAR(255) NOT NULL,
@@ -101,10 +127,10 @@ async function adopt(client: pg.Client, prismaDir: string): Promise<boolean> {
   return true;
 }
 
-async function apply(url: string, prismaDir: string): Promise<string[]> {
+async function apply(url: string, schema: string, prismaDir: string): Promise<string[]> {
   const filters = { externalTables: [], externalEnums: [] };
   try {
-    return await withSchemaEngine(prismaDir, new PrismaPg({ connectionString: url, connectionTimeoutMillis: 5_000, lock_timeout: LOCK_TIMEOUT_MS }), async (engine, migrationsList) => {
+    return await withSchemaEngine(prismaDir, new PrismaPg({ connectionString: url, connectionTimeoutMillis: 5_000, lock_timeout: LOCK_TIMEOUT_MS }, { schema }), async (engine, migrationsList) => {
       const history = await engine.diagnoseMigrationHistory({ migrationsList, filters, optInToShadowDatabase: false });
       // One that failed was not applied: correcting it is the way on.
       const edited = history.editedMigrationNames.filter((name) => !history.failedMigrationNames.includes(name));

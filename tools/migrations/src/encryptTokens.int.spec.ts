@@ -119,6 +119,15 @@ describe('the job, on what it finds', () => {
     expect((await h.runJob(['--execute', '--json'], env)).stderr).toContain(looks);
   });
 
+  test('a wrong key seals nothing in another table of a gateway\'s database either, of which no value is sealed yet', async () => {
+    expect(await h.runJob(['--execute', '--json'], env)).toMatchObject({ code: 0 });
+    await db.sql.query(`CREATE TABLE archive (id int PRIMARY KEY, token text); INSERT INTO archive VALUES (1, 'plain')`);
+    const archive = ['--execute', '--json', '--table', 'archive', '--columns', 'token'];
+    expect(await h.runJob(archive, { ...env, SESSION_TOKEN_KEYRING: ZERO_KEYS })).toMatchObject({ code: 78, stdout: '', stderr: expect.stringContaining('the key k26b is another key than the one that this database knows') });
+    expect(await db.sql.query('SELECT token FROM archive')).toEqual([{ token: 'plain' }]);
+    expect(await h.runJob(archive, env)).toMatchObject({ code: 0, json: { changed: 1 } });
+  });
+
   test('an unknown key id stops the run with its place, and the run goes on once the key is there', async () => {
     await h.insertRows(db, [row('1', 'plain'), row('2', null, h.sealed('a', '2', 'refresh_token', 'k26a'))]);
     const onlyB = JSON.stringify({ ...JSON.parse(h.KEYRING_JSON), keys: JSON.parse(h.KEYRING_JSON).keys.slice(0, 1) });

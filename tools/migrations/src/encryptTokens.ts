@@ -63,6 +63,8 @@ export interface JobParts {
  */
 export async function encryptTokens(options: JobOptions, parts: JobParts): Promise<JobResult> {
   const { db, keyring } = parts;
+  // A key of that name must not bring back plaintext that nobody has asked for.
+  if (options.to === null && keyring.primary === 'plain') throw new KeyError('the primary key has the id plain, which means plaintext here: make a key with another id the primary. Nothing was changed');
   const target = options.to ?? keyring.primary;
   if (target !== 'plain' && !keyring.key(target)) throw new KeyError(`--to names the key ${target}, which is not in the keyring`);
   if (options.mode !== 'verify' && keyring.decryptOnly.has(target)) throw new KeyError(`--to names the key ${target}, which is decrypt-only: it opens values and seals none`);
@@ -110,7 +112,7 @@ class Job {
     private readonly total: number,
   ) {
     const { db, keyring, watcher, stopRequested } = parts;
-    this.#judge = new Judge({ keyring, target, columns: options.columns, tableName: table.name });
+    this.#judge = new Judge({ keyring, target, columns: options.columns, maxLengths: table.maxLengths, tableName: table.name });
     const { workers, mode } = options;
     // Workers share what the operator allows them together. Who only reads slows down no replica.
     const limits = { ...options, ...shared(options, workers), ...(mode === 'execute' ? {} : { maxReplicationLagSeconds: 0, maxWalMbPerSecond: null }) };
@@ -171,7 +173,10 @@ class Job {
     const books = await hasBooks(db.sql);
     const own = table.key === 'user_sessions';
     if (!books && own) throw new TableError('this database lacks the job\'s own tables: run `nx run database:migrate` first');
-    if (own) {
+    // A gateway's database says of each key which one it is, whatever table is worked on.
+    const [list] = await db.sql.query<{ found: boolean }>(`SELECT to_regclass('token_keys') IS NOT NULL AS found`);
+    const listed = list?.found === true;
+    if (listed) {
       const known = await knownKeys(db.sql);
       const faults = known.flatMap((key) => faultOf(keyring, key) ?? []);
       if (known.some((key) => key.kid === target && key.retiredAt)) faults.push(`the key ${target} has been retired: nothing may be sealed under it any more`);
@@ -193,7 +198,7 @@ class Job {
       // Of a large table, looking takes longer than many a window for maintenance.
       const tried = books && !restart && (await hasTried(db.sql, keyring.digest, this.#shape, target, join ?? resume));
       if (!tried && !(await requireRightKeys(table, { keyring, judge: this.#judge, patience: this.#patience, books, note: (line) => watcher.note(line) }))) return this.#result(null, noCounters(), 0, 130);
-      if (own) await rememberKeys(db.sql, keyring);
+      if (listed) await rememberKeys(db.sql, keyring);
       if (!books) await createBooks(db.sql);
       // Of the processes of a run, the one that has opened it looks after its table.
       if (join === null) await this.#tendVacuum('begin');
@@ -201,7 +206,7 @@ class Job {
       const run = join === null ? await this.#open(lock.current) : await readRun(db.sql, join);
       return await this.#executeRun(run, keepLock);
     } finally {
-      if (join === null) await this.#tendVacuum('end');
+      if (join === null && this.options.vacuum) await this.#tendVacuum('end');
       lock.current.release();
     }
   }

@@ -34,6 +34,8 @@ export class Judge {
     /** A key id, or `plain`. */
     readonly target: string;
     readonly columns: readonly string[];
+    /** How many characters each column takes at most. */
+    readonly maxLengths: readonly (number | null)[];
     /** As sealed values are bound to it. */
     readonly tableName: string;
   }) {
@@ -52,7 +54,7 @@ export class Judge {
    * @throws UnknownKidError with `stopAtUnknownKid`; without it such a value counts as one that does not open
    */
   judge(batch: readonly TokenRow[], counters: Counters, { firstSweep, stopAtUnknownKid }: { firstSweep: boolean; stopAtUnknownKid: boolean }): Judged {
-    const { columns, target, keyring, tableName } = this.on;
+    const { columns, maxLengths, target, keyring, tableName } = this.on;
     const writes: TokenWrite[] = [];
     const quarantined: Quarantined[] = [];
     const before = new Map<string, StoredClass[]>();
@@ -83,6 +85,7 @@ export class Judge {
           if (token === '') throw new AuthError('token_unreadable', 'a sealed value holds an empty token', { reason: 'empty' });
           const replacement = target === 'plain' ? asPlain(token) : this.#encryption.seal(token, location, target);
           if (this.#encryption.open(replacement, location) !== token) throw new Error('a value that was just sealed does not open');
+          if (replacement.length > (maxLengths[index] ?? Infinity)) throw new AuthError('token_unreadable', 'a column is too short for the new value', { reason: 'too_long' });
           const newBytes = Buffer.byteLength(replacement);
           met.bytes.after += newBytes;
           met.bytes.written += newBytes;

@@ -33,6 +33,7 @@ export async function readKeyringDocument(provider: KeyProvider): Promise<Keyrin
 /** A key that is new in its id too: k, the year, and the next free letter. */
 export function newKey(wanted: string | undefined, taken: readonly string[]): KeyEntry {
   if (wanted !== undefined && !/^[a-z0-9]{1,16}$/.test(wanted)) throw new UsageError('--kid must be 1 to 16 characters a-z and 0-9');
+  if (wanted === 'plain') throw new UsageError('--kid must not be plain, which means plaintext to encrypt-tokens');
   if (wanted !== undefined && taken.includes(wanted)) throw new RefusedError(`there is, or was, a key ${wanted} already: an id is used once`);
   const year = String(new Date().getUTCFullYear()).slice(2);
   const free = [...'abcdefghijklmnopqrstuvwxyz'].map((letter) => `k${year}${letter}`).find((kid) => !taken.includes(kid)) ?? `k${randomBytes(4).toString('hex')}`;

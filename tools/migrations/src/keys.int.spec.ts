@@ -72,6 +72,7 @@ test.each([
   [['list', 'now'], 'unexpected argument \'now\''],
   [['add', '--kid'], 'argument missing'],
   [['promote'], 'promote takes one key id'],
+  [['generate', '--kid', 'plain'], '--kid must not be plain'],
   [['retire', 'a', 'b'], 'retire takes one key id'],
   [['inspect', '--id', '1'], 'inspect needs --id <row> and --column <column>'],
 ])('%j is wrong usage', async (args, message) => {
@@ -106,6 +107,7 @@ describe('generate', () => {
   test('overwrites no keyring, and takes no text that is no secret', async () => {
     await keyring('a');
     expect(await run(['generate', '--out', file], {})).toMatchObject({ code: 1, stderr: expect.stringContaining('is there already: a keyring that values are sealed under must not be overwritten') });
+    expect(await run(['generate', '--out', join(folder, 'none', 'keyring.json')], {})).toMatchObject({ code: 2, stderr: `keys: --out: there is no folder ${join(folder, 'none')}\nkeys: see --help\n` });
     expect(await run(['generate'], { SESSION_TOKEN_ENCRYPTION_KEY: 'ab'.repeat(20) })).toMatchObject({ code: 78, stdout: '', stderr: expect.stringContaining('is no secret') });
   });
 });
@@ -188,6 +190,20 @@ describe('promote', () => {
   });
 });
 
+test('a key that is called as plaintext is, never gets to be what the job works for', async () => {
+  const made = await keyring('a', 'plain');
+  await store('one', { access_token: sealed(made, 'one', 'access_token'), refresh_token: sealed(made, 'one', 'refresh_token', 'plain') });
+  expect(await run(['promote', 'plain'])).toMatchObject({ code: 1, stderr: expect.stringContaining('plain means plaintext to encrypt-tokens') });
+  await writeFile(file, JSON.stringify({ ...made, primary: 'plain' }));
+  const env = { DATABASE_URL: url, SESSION_TOKEN_KEYRING_FILE: file };
+  for (const mode of ['--dry-run', '--execute', '--verify', '--finalize']) {
+    expect(await h.runJob([mode, '--json'], env)).toMatchObject({ code: 78, stdout: '', stderr: expect.stringContaining('the primary key has the id plain, which means plaintext here') });
+  }
+  await writeFile(file, JSON.stringify(made));
+  expect(await h.runJob(['--execute', '--json'], env)).toMatchObject({ code: 0, json: { changed: 1 } });
+  expect(await db.sql.query(`SELECT 1 FROM user_sessions WHERE access_token LIKE 'v2.a.%' AND refresh_token LIKE 'v2.a.%'`)).toHaveLength(1);
+});
+
 describe('retire', () => {
   test('is refused until no gateway seals under the key and no value is left under it; then the key is gone for good', async () => {
     const made = await keyring('a', 'b');
@@ -225,11 +241,26 @@ describe('retire', () => {
     expect((await h.runJob(job, env)).code).toBe(0);
     await run(['promote', 'b']);
     expect(await run(['retire', 'a'])).toMatchObject({ code: 1, stderr: expect.stringContaining('values are still sealed under a (table archive)') });
+    // What cannot be looked through is not taken for empty.
+    await db.sql.query('ALTER TABLE archive DROP CONSTRAINT archive_pkey');
+    expect(await run(['retire', 'a'])).toMatchObject({ code: 1, stderr: expect.stringContaining('column id of archive cannot be the id') });
+    await db.sql.query('ALTER TABLE archive ADD PRIMARY KEY (id)');
     expect((await h.runJob(job, env)).code).toBe(0);
     expect(await run(['retire', 'a'])).toMatchObject({ code: 0 });
     expect((await document()).keys).toEqual([made.keys[1]]);
     await db.sql.query('DROP TABLE archive');
     expect(await run(['retire', 'nobody'])).toMatchObject({ code: 1, stderr: 'keys: there is no key nobody, neither in the keyring nor in the database\n' });
+  });
+
+  test('is refused to a role that may not see all rows', async () => {
+    const made = await keyring('a', 'b');
+    await store('one', { access_token: sealed(made, 'one', 'access_token') });
+    await run(['promote', 'b']);
+    await db.sql.query(`CREATE ROLE half_blind LOGIN; GRANT ALL ON ALL TABLES IN SCHEMA public TO half_blind; ALTER TABLE user_sessions ENABLE ROW LEVEL SECURITY`);
+    expect(await run(['retire', 'a'], { DATABASE_URL: url.replace('postgres@', 'half_blind@'), SESSION_TOKEN_KEYRING_FILE: file }))
+      .toMatchObject({ code: 1, stderr: expect.stringContaining('row-level security may hide rows of user_sessions') });
+    expect((await document()).keys).toHaveLength(2);
+    await db.sql.query('ALTER TABLE user_sessions DISABLE ROW LEVEL SECURITY');
   });
 
   test('takes its announcement back when the keyring cannot be written', async () => {

@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { parseArgs } from 'node:util';
 import type { Database } from '@session-gateway/database';
 import {
@@ -11,6 +12,7 @@ import { byColumn, keyTable, listKeys, told } from './keyList.js';
 import { type KeyEntry, type KeyringDocument, keyringOf, keyringProvider, newKey, readKeyringDocument, RefusedError, spell } from './keyringDocument.js';
 import { UsageError } from './options.js';
 import { otherTablesWith } from './otherTables.js';
+import { requireAllRows } from './tokenTable.js';
 import { withDatabase } from './withDatabase.js';
 
 export const KEYS_USAGE = `usage: nx run migrations:keys -- <command>
@@ -65,6 +67,7 @@ async function generate({ kid, out }: { kid?: string; out?: string }, env: Envir
     print(json.trimEnd());
     return 0;
   }
+  if (!existsSync(dirname(out))) throw new UsageError(`--out: there is no folder ${dirname(out)}`);
   if (existsSync(out)) throw new RefusedError(`${out} is there already: a keyring that values are sealed under must not be overwritten`);
   await keyringProvider({ ...env, SESSION_TOKEN_KEYRING: undefined, SESSION_TOKEN_KEYRING_FILE: out }).save(json);
   print(`a keyring with the key ${added.kid}${old.length > 0 ? ' beside k1, which stays the primary,' : ''} is in ${out}: set SESSION_TOKEN_KEYRING_FILE to it${old.length > 0 ? ' everywhere, then promote the new key' : ''}`);
@@ -93,6 +96,7 @@ async function add({ kid }: { kid?: string }, env: Environment, print: Print): P
 async function promote(kid: string, env: Environment, print: Print): Promise<number> {
   return onKeyring(env, async ({ db, provider, document }) => {
     if (!document.keys.some((key) => key.kid === kid)) throw new RefusedError(`the keyring has no key ${kid}: there are ${document.keys.map((key) => key.kid).join(', ')}`);
+    if (kid === 'plain') throw new RefusedError('plain means plaintext to encrypt-tokens: add a key with another id, and promote that');
     if (document.primary === kid) {
       print(`${kid} is the primary key already`);
       return 0;
@@ -120,6 +124,7 @@ async function promote(kid: string, env: Environment, print: Print): Promise<num
 async function retire(kid: string, env: Environment, print: Print): Promise<number> {
   return onKeyring(env, async ({ db, provider, document }) => {
     if (document.primary === kid) throw new RefusedError(`${kid} is the primary key: promote another one first`);
+    await requireAllRows(db.sql, 'user_sessions');
     const inKeyring = document.keys.some((key) => key.kid === kid);
     if (!inKeyring && !(await knownKeys(db.sql)).some((key) => key.kid === kid)) throw new RefusedError(`there is no key ${kid}, neither in the keyring nor in the database`);
     const objection = async (): Promise<string | null> => {

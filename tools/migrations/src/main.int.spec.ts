@@ -52,6 +52,19 @@ describe('the program', () => {
     expect(nowhere).toMatchObject({ code: 1, stderr: expect.stringContaining('there is no embedded database in /nonexistent/data/postgres') });
   });
 
+  test('a database that takes no writes, or ends a statement, is told as that and nothing else', async () => {
+    const name = new URL(url).pathname.slice(1);
+    await db.sql.query(`ALTER DATABASE ${name} SET default_transaction_read_only = on`);
+    expect(await h.runJob(['--execute'], env)).toMatchObject({
+      code: 1, stderr: 'encrypt-tokens: the database takes no writes: it is a replica, or set to read-only; see DATABASE_URL. Nothing is half-written; start the job again to continue\n' });
+    await db.sql.query(`ALTER DATABASE ${name} SET statement_timeout = '300ms'`);
+    const holder = await db.pool.connect();
+    await holder.query('BEGIN; LOCK TABLE user_sessions');
+    expect(await h.runJob(['--verify'], env)).toMatchObject({ code: 1, stderr: expect.stringContaining('canceling statement due to statement timeout (57014); the statement_timeout of this role or database is too short') });
+    await holder.query('ROLLBACK');
+    holder.release();
+  });
+
   test.each(['SIGINT', 'SIGTERM'] as const)('%s ends it with 130 after the batch, and the run is continued by its id', async (signal) => {
     await h.insertRows(db, h.mixedRows(400, () => 0.99));
     const job = h.startJob(slow, env);

@@ -1,5 +1,5 @@
 import process from 'node:process';
-import { existsSync } from 'node:fs';
+import { accessSync, constants, existsSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { isStorageUnavailable } from '@session-gateway/database';
 import { ConfigError, isAuthError, loadKeyring } from '@session-gateway/keycloak-auth';
@@ -18,7 +18,7 @@ import { checkReport, evidenceOf, ReportError, reportFiles, writeReport } from '
 import { KeyError } from './rightKeys.js';
 import { FencedError, UnknownRunError } from './runs.js';
 import { RunHeldError } from './tableLock.js';
-import { TableError } from './tokenTable.js';
+import { HiddenRowsError, TableError } from './tokenTable.js';
 import { withDatabase } from './withDatabase.js';
 
 const EXIT = { failed: 1, usage: 2, configuration: 78, interrupted: 130 } as const;
@@ -66,14 +66,16 @@ async function encrypt(given: readonly string[]): Promise<number> {
   };
   const startedAt = new Date();
   try {
-    const { result, digest } = await withDatabase(config, { name: 'encrypt-tokens', queryTimeoutMs: QUERY_TIMEOUT_MS, connections: 4 + 2 * options.workers }, async (db) => {
+    const { result, evidence } = await withDatabase(config, { name: 'encrypt-tokens', queryTimeoutMs: QUERY_TIMEOUT_MS, connections: 4 + 2 * options.workers }, async (db) => {
       const ended = await encryptTokens(options, { db, keyring: config.keyring, watcher, stopRequested: () => interrupts.count > 0 });
-      const evidence = options.report === null ? null : await evidenceOf(ended, { options, db, keyring: config.keyring, startedAt });
-      return { result: ended, digest: options.report === null || evidence === null ? null : await writeReport(options.report, evidence) };
+      return { result: ended, evidence: options.report === null ? null : await evidenceOf(ended, { options, db, keyring: config.keyring, startedAt }) };
     });
     progress.end();
-    if (digest !== null) progress.note(`report in ${Object.values(reportFiles(options.report ?? '')).join(' and ')}, SHA-256 ${digest}`);
     print(result, options);
+    if (options.report !== null && evidence !== null) {
+      const digest = await writeReport(options.report, evidence);
+      progress.note(`report in ${Object.values(reportFiles(options.report)).join(' and ')}, SHA-256 ${digest}`);
+    }
     return result.exitCode;
   } finally {
     progress.end();
@@ -87,7 +89,12 @@ function requireReportable(file: string | null): void {
   const files = Object.values(reportFiles(file));
   const taken = files.find((path) => existsSync(path));
   if (taken !== undefined) throw new UsageError(`--report: ${taken} is there already, and a report is never overwritten`);
-  if (!existsSync(dirname(files[0] ?? ''))) throw new UsageError(`--report: there is no folder ${dirname(files[0] ?? '')}`);
+  const folder = dirname(files[0] ?? '');
+  try {
+    accessSync(`${folder}/.`, constants.W_OK);
+  } catch {
+    throw new UsageError(`--report: there is no folder ${folder} that can be written to`);
+  }
 }
 
 async function check(given: readonly string[]): Promise<number> {
@@ -112,7 +119,7 @@ async function controlRun(given: readonly string[]): Promise<number> {
 }
 
 function print(result: JobResult, options: JobOptions): void {
-  const text = summary(result, { table: options.table, flags: shapeFlags(options) });
+  const text = summary(result, { table: options.table, flags: shapeFlags(options), sampled: options.sample !== null });
   // With --json, stdout is for programs.
   if (options.json) process.stderr.write(`${text}\n`);
   process.stdout.write(options.json ? `${jsonLine(result)}\n` : `${text}\n`);
@@ -128,15 +135,16 @@ function failure(error: unknown): number {
   if (error instanceof ConfigError) return say(EXIT.configuration, ...error.problems);
   if (error instanceof KeyError || isAuthError(error, 'keyring_invalid', 'key_provider_rejected')) return say(EXIT.configuration, error.message);
   if (error instanceof RefusedError || isAuthError(error, 'key_provider_unavailable')) return say(EXIT.failed, ...error.message.split('\n'));
-  for (const known of [TableError, RunHeldError, UnknownRunError, FencedError, UnknownKidError, TooManyUnreadableError, ReportError]) if (error instanceof known) return say(EXIT.failed, error.message);
+  for (const known of [TableError, HiddenRowsError, RunHeldError, UnknownRunError, FencedError, UnknownKidError, TooManyUnreadableError, ReportError]) if (error instanceof known) return say(EXIT.failed, error.message);
   const again = command === 'keys' ? 'Nothing was changed' : 'Nothing is half-written; start the job again to continue';
   const { code, message } = error as { code?: string; message?: string };
   const reason = `${message ?? String(error)}${code ? ` (${code})` : ''}`;
-  if (code === 'EADDRINUSE' || code === 'EACCES') return say(EXIT.failed, `--metrics-port or --report: ${message}. Nothing was changed`);
+  if (code === 'EADDRINUSE' || code === 'EACCES') return say(EXIT.failed, `--metrics-port: ${message}. Nothing was changed`);
   if (code === '42P01' || code === '42703') return say(EXIT.failed, 'this database lacks a table or column that is needed: run `nx run database:migrate` first');
   if (code === '55P03') return say(EXIT.failed, `another session holds a lock on the table. ${again}`);
   if (isDiskFull(error)) return say(EXIT.failed, `the disk of the database is full: make room, see docs/runbooks/encrypt-tokens.md. ${again}`);
   if (code === '25006') return say(EXIT.failed, `the database takes no writes: it is a replica, or set to read-only; see DATABASE_URL. ${again}`);
+  if (code === '57014') return say(EXIT.failed, `PostgreSQL ended a statement: ${reason}; the statement_timeout of this role or database is too short for this table. ${again}`);
   if (isStorageUnavailable(error)) return say(EXIT.failed, `the database cannot be reached: ${reason}; see DATABASE_URL. ${again}`);
   return say(EXIT.failed, `failed: ${reason}. ${again}`);
 }

@@ -83,4 +83,49 @@ describe('the tables of other programs', () => {
     }
     expect(await h.runJob(['--table', 'accounts', '--id-column', 'account, provider', '--columns', 'access_token'], { ...h.ENV, DATABASE_URL: url })).toMatchObject({ code: 0 });
   });
+
+  test('a table that others inherit from is refused: one of their rows may have the id of one of its own', async () => {
+    await db.sql.query(`CREATE TABLE accounts (id int PRIMARY KEY, access_token text); CREATE TABLE old_accounts () INHERITS (accounts);
+      INSERT INTO accounts VALUES (1, 'of the one'); INSERT INTO old_accounts VALUES (1, 'of the other')`);
+    const exit = await h.runJob(['--table', 'accounts', '--columns', 'access_token', '--execute'], { ...h.ENV, DATABASE_URL: url });
+    expect(exit).toMatchObject({ code: 1, stderr: 'encrypt-tokens: other tables inherit from accounts: their rows appear in it, and may have the same ids\n' });
+    expect(await db.sql.query('SELECT access_token AS token FROM accounts ORDER BY 1')).toEqual([{ token: 'of the one' }, { token: 'of the other' }]);
+  });
+
+  test('partitions of a table are no such tables', async () => {
+    await db.sql.query(`CREATE TABLE accounts (id int PRIMARY KEY, access_token text) PARTITION BY RANGE (id);
+      CREATE TABLE accounts_1 PARTITION OF accounts FOR VALUES FROM (0) TO (100); CREATE TABLE accounts_2 PARTITION OF accounts DEFAULT; INSERT INTO accounts SELECT i, 'access ' || i FROM generate_series(1, 200) i`);
+    const flags = ['--table', 'accounts', '--columns', 'access_token', '--json'];
+    expect(await h.runJob([...flags, '--execute', '--workers', '2'], { ...h.ENV, DATABASE_URL: url })).toMatchObject({ code: 0, json: { changed: 200 } });
+    expect(await h.runJob([...flags, '--finalize'], { ...h.ENV, DATABASE_URL: url })).toMatchObject({ code: 0, json: { scanned: 200 } });
+  });
+
+  test('a column that PostgreSQL generates is refused before anything is made', async () => {
+    await db.sql.query(`CREATE TABLE accounts (id int PRIMARY KEY, source text, access_token text GENERATED ALWAYS AS (source) STORED)`);
+    const exit = await h.runJob(['--table', 'accounts', '--columns', 'access_token', '--execute'], { ...h.ENV, DATABASE_URL: url });
+    expect(exit).toMatchObject({ code: 1, stderr: expect.stringContaining('column access_token of accounts is generated') });
+    expect(await db.sql.query(`SELECT to_regclass('token_encryption_runs') AS runs`)).toEqual([{ runs: null }]);
+  });
+
+  test.each([['--dry-run'], ['--execute'], ['--verify']])('rows that a policy may hide from the role are not passed over in silence: %s', async (mode) => {
+    await db.sql.query(`CREATE TABLE accounts (id int PRIMARY KEY, access_token text, tenant text); INSERT INTO accounts SELECT i, 'access ' || i, CASE i % 2 WHEN 0 THEN 'x' END FROM generate_series(1, 10) i;
+      ALTER TABLE accounts ENABLE ROW LEVEL SECURITY; CREATE POLICY tenants ON accounts USING (tenant = 'x');
+      DO $$ BEGIN CREATE ROLE tenant_x LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$; GRANT ALL ON accounts TO tenant_x; GRANT ALL ON SCHEMA public TO tenant_x`);
+    const flags = ['--table', 'accounts', '--columns', 'access_token', '--json', mode];
+    expect(await h.runJob(flags, { ...h.ENV, DATABASE_URL: url.replace('postgres@', 'tenant_x@') }))
+      .toMatchObject({ code: 1, stdout: '', stderr: 'encrypt-tokens: row-level security may hide rows of accounts from this role: take a role with BYPASSRLS, or the table\'s owner\n' });
+    expect(await h.runJob(flags, { ...h.ENV, DATABASE_URL: url })).toMatchObject({ code: mode === '--verify' ? 3 : 0, json: { scanned: 10 } });
+  });
+
+  test('a value for whose sealed form a column is too short stays, is reported, and is sealed once there is room', async () => {
+    await db.sql.query(`CREATE TABLE accounts (id int PRIMARY KEY, access_token varchar(100), refresh_token text);
+      INSERT INTO accounts VALUES (1, repeat('x', 40), 'refresh'), (2, 'short', 'refresh')`);
+    const flags = ['--table', 'accounts', '--columns', 'access_token,refresh_token'];
+    const env = { ...h.ENV, DATABASE_URL: url };
+    expect(await h.runJob(flags, env)).toMatchObject({ code: 0, stdout: expect.stringContaining('1 (too_long 1)') });
+    expect(await h.runJob([...flags, '--execute', '--json'], env)).toMatchObject({ code: 3, json: { changed: 2, quarantined: 1, remaining: { plain: 1 } } });
+    expect(await db.sql.query(`SELECT access_token AS token, refresh_token LIKE 'v2.%' AS sealed FROM accounts WHERE id = 1`)).toEqual([{ token: 'x'.repeat(40), sealed: true }]);
+    await db.sql.query('ALTER TABLE accounts ALTER COLUMN access_token TYPE text');
+    expect(await h.runJob([...flags, '--execute', '--json'], env)).toMatchObject({ code: 0, json: { changed: 1, quarantined: 0 } });
+  });
 });

@@ -25,8 +25,8 @@ async function holds(db: Database, shape: { table: string; idColumn: string; col
       after = page.last;
     }
   } catch (error) {
-    // It is gone, or it has become another one: no value of it is left to lose.
-    if (error instanceof TableError) return false;
+    // No value of it is left to lose.
+    if (error instanceof TableError && error.gone) return false;
     throw error;
   }
 }

@@ -62,13 +62,16 @@ describe('what the job says', () => {
   });
 
   test('to people: what there is, what was done, what to do next', () => {
-    const text = (changes: Partial<JobResult>): string => summary(result(changes), { table: 'user_sessions', flags: ' --to k1' });
+    const text = (changes: Partial<JobResult>, sampled = false): string => summary(result(changes), { table: 'user_sessions', flags: ' --to k1', sampled });
     expect(text({})).toContain('Done: a sweep from the start found nothing left to write.');
     expect(text({})).toContain('To check it: npx nx run migrations:encrypt-tokens -- --to k1 --verify');
     expect(text({ mode: 'dry-run', run: null })).toMatch(/would be rewritten +15 \(plaintext 4, older format 5, other key 6\)/);
     expect(text({ mode: 'dry-run', run: null })).toMatch(/access_token +plaintext 1,234, v2 k1 2\n +id_token +no values/);
     expect(text({ mode: 'dry-run', run: null, target: 'plain' })).toContain('--execute --i-understand-tokens-will-be-plaintext');
     expect(text({ mode: 'dry-run', run: null })).toMatch(/estimate +about 4 s to execute at this pace\n/);
+    expect(text({ mode: 'dry-run', run: null, exitCode: 130 })).toContain('Interrupted: nothing was changed, and not every row was looked at.');
+    expect(text({ mode: 'verify', run: null })).toContain('Verified: every value opens under the target key.');
+    expect(text({ mode: 'verify', run: null }, true)).toContain('Verified: every value of the sample opens under the target key.');
     expect(text({ exitCode: 130 })).toContain('-- --to k1 --execute --resume r1');
     expect(text({ mode: 'verify', run: null, exitCode: 3 })).toContain('To encrypt what is left');
     expect(text({ exitCode: 3 })).toContain('Some rows were being written by others each time');

@@ -68,7 +68,7 @@ export function jsonLine({ run, mode, counters }: JobResult): string {
 }
 
 /** The result for a person: what there is, what was done, what to do next. */
-export function summary(result: JobResult, options: { table: string; flags: string }): string {
+export function summary(result: JobResult, options: { table: string; flags: string; sampled: boolean }): string {
   const { counters, mode, target } = result;
   const { remaining } = counters;
   const rest = remaining.plain + remaining.plan + remaining.otherKid;
@@ -91,7 +91,7 @@ export function summary(result: JobResult, options: { table: string; flags: stri
   const columns = mode === 'execute' ? [] : Object.entries(result.byColumn).map(([column, counts]) =>
     `  ${column.padEnd(width)}  ${Object.entries(counts).filter(([label]) => label !== 'empty').map(([label, count]) => `${LABELS[label] ?? label} ${number(count)}`).join(', ') || 'no values'}`);
   return [
-    TITLES[mode](result),
+    TITLES[mode](result, options.sampled),
     ...lines.map(([label, value]) => `  ${label.padEnd(width)}  ${value}`),
     ...(columns.length > 0 ? ['values by column', ...columns] : []),
     ...(result.looked?.firstUnreadable ?? []).map(({ column, rowId, reason }) => `  ${column} of row ${rowId}: ${reason}`),
@@ -116,9 +116,9 @@ function sizes({ mode, health: { before, after } }: JobResult): string {
 
 const LABELS: Readonly<Record<string, string>> = { plain: 'plaintext', plan: 'older format', malformed: 'malformed' };
 
-const TITLES: Readonly<Record<JobResult['mode'], (result: JobResult) => string>> = {
-  'dry-run': () => 'Dry run: nothing was changed.',
-  verify: ({ exitCode }) => (exitCode === 0 ? 'Verified: every value opens under the target key.' : exitCode === 130 ? 'Interrupted.' : 'Not verified: there are values that are not under the target key.'),
+const TITLES: Readonly<Record<JobResult['mode'], (result: JobResult, sampled: boolean) => string>> = {
+  'dry-run': ({ exitCode }) => (exitCode === 130 ? 'Interrupted: nothing was changed, and not every row was looked at.' : 'Dry run: nothing was changed.'),
+  verify: ({ exitCode }, sampled) => (exitCode === 0 ? `Verified: every value ${sampled ? 'of the sample ' : ''}opens under the target key.` : exitCode === 130 ? 'Interrupted.' : 'Not verified: there are values that are not under the target key.'),
   execute: ({ exitCode }) => (exitCode === 0 ? 'Done: a sweep from the start found nothing left to write.' : exitCode === 130 ? 'Interrupted: the batch under way was finished.' : 'Done as far as possible: there are values left as they were.'),
 };
 

@@ -36,6 +36,26 @@ describe('what a job leaves to be read', () => {
     expect(await h.runJob(['check-report', join(folder, 'done.json')], {})).toMatchObject({ code: 0, stdout: expect.stringContaining(String(report['sha256'])) });
     expect(await h.runJob(['--verify', '--report', join(folder, 'done.md')], env)).toMatchObject({ code: 2, stderr: expect.stringContaining('is there already') });
     expect(await h.runJob(['--verify', '--report', join(folder, 'no', 'where.json')], env)).toMatchObject({ code: 2, stderr: expect.stringContaining('there is no folder') });
+    expect(await h.runJob(['--verify', '--report', join(folder, 'done.json', 'in-a-file')], env)).toMatchObject({ code: 2, stderr: expect.stringContaining('there is no folder') });
+  });
+
+  test('a report that cannot be written at the end takes nothing back of what was done, and says so', async () => {
+    await h.insertRows(db, h.mixedRows(200, () => 0.99));
+    const away = await mkdtemp(join(tmpdir(), 'report-away-'));
+    const job = h.startJob(['--execute', '--json', '--chunk-size', '10', '--max-rows-per-second', '200', '--report', join(away, 'done')], env);
+    await until(() => /\brun \S+/.test(job.stderr()), { timeoutMs: 20_000, what: 'the run' });
+    await rm(away, { recursive: true });
+    const exit = await job.exited;
+    expect(exit).toMatchObject({ code: 1, json: { changed: 200 }, stderr: expect.stringContaining('the job has come to its end, but its report could not be written') });
+    expect(exit.stderr).not.toMatch(/nothing was changed|cannot be reached/i);
+  });
+
+  test('whoever has no name, as in a container, can have a report', async () => {
+    // As Node does for a user id that the system has no name for.
+    const nameless = `import os from 'node:os'; import { syncBuiltinESMExports } from 'node:module'; os.userInfo = () => { throw new Error('uv_os_get_passwd returned ENOENT'); }; syncBuiltinESMExports()`;
+    const program = [process.execPath, '--import', `data:text/javascript,${encodeURIComponent(nameless)}`, h.PROGRAM, 'encrypt-tokens'];
+    expect(await h.startJob(['--verify', '--json', '--report', join(folder, 'nameless')], env, program).exited).toMatchObject({ code: expect.any(Number), stderr: expect.stringContaining('report in') });
+    expect(await read('nameless.json')).toMatchObject({ who: { user: 'a user without a name' } });
   });
 
   test('a report that was changed, in either file, is told from one that was not', async () => {

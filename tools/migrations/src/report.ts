@@ -37,7 +37,7 @@ export async function evidenceOf(result: JobResult, { options, db, keyring, star
   const under = result.target === 'plain' ? 'in the clear' : `under the key ${result.target}`;
   return {
     format: FORMAT,
-    who: { user: userInfo().username, host: hostname(), databaseRole: at?.role ?? '' },
+    who: { user: userName(), host: hostname(), databaseRole: at?.role ?? '' },
     when: { startedAt: startedAt.toISOString(), endedAt: new Date().toISOString() },
     where: { database: at?.database ?? '', server: at?.server ?? '', table: options.table, columns: options.columns },
     what: { mode, run: result.run, target: result.target, sample: options.sample, exitCode },
@@ -55,7 +55,16 @@ export async function evidenceOf(result: JobResult, { options, db, keyring, star
   };
 }
 
-/** A report that cannot be read or is not what it was. */
+/** In a container the process may be a user of whom the system knows no name. */
+function userName(): string {
+  try {
+    return userInfo().username;
+  } catch {
+    return 'a user without a name';
+  }
+}
+
+/** A report that cannot be written, cannot be read or is not what it was. */
 export class ReportError extends Error {
   override readonly name = 'ReportError';
 }
@@ -75,12 +84,16 @@ export function reportFiles(file: string): { json: string; markdown: string } {
   return { json: `${stem}.json`, markdown: `${stem}.md` };
 }
 
-/** Writes the report, for programs and for people, both with the digest. Never over an older one. */
+/** Writes the report, for programs and for people, both with the digest. Never over an older one. @throws ReportError */
 export async function writeReport(file: string, evidence: Evidence): Promise<string> {
   const { json, markdown } = reportFiles(file);
   const sha256 = digestOf(evidence);
-  await writeFile(json, `${JSON.stringify({ ...evidence, sha256 }, null, 2)}\n`, { flag: 'wx', mode: 0o640 });
-  await writeFile(markdown, markdownOf(evidence, sha256), { flag: 'wx', mode: 0o640 });
+  try {
+    await writeFile(json, `${JSON.stringify({ ...evidence, sha256 }, null, 2)}\n`, { flag: 'wx', mode: 0o640 });
+    await writeFile(markdown, markdownOf(evidence, sha256), { flag: 'wx', mode: 0o640 });
+  } catch (error) {
+    throw new ReportError(`the job has come to its end, but its report could not be written: ${(error as Error).message}`);
+  }
   return sha256;
 }
 

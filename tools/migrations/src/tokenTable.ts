@@ -24,9 +24,17 @@ export interface TokenWrite {
   readonly values: readonly (string | null)[];
 }
 
-/** A table that cannot be worked on; the message says what is missing. */
+/** A table that cannot be worked on; the message says what is missing. `gone`: the table or a column of it, and the values with it. */
 export class TableError extends Error {
   override readonly name = 'TableError';
+  constructor(message: string, readonly gone = false) {
+    super(message);
+  }
+}
+
+/** Rows that this role does not see would be left as they are, and nobody would notice. */
+export class HiddenRowsError extends Error {
+  override readonly name = 'HiddenRowsError';
 }
 
 /** The statements of the job on one table. */
@@ -35,6 +43,8 @@ export interface TokenTable {
   readonly name: string;
   /** One spelling for one table, however it was asked for: what runs, locks and quarantine go by. */
   readonly key: string;
+  /** How many characters each token column takes at most; null: any number. */
+  readonly maxLengths: readonly (number | null)[];
   /** The next rows in the order of ids: up to `limit`, fewer where their values are large, none at the end. */
   read(sql: Sql, after: string | null, limit: number, upTo?: string | null): Promise<TokenRow[]>;
   /** Writes what is still exactly as it was read and that nobody is writing; the ids that were written. */
@@ -78,9 +88,9 @@ const SAMPLE_FROM = 20;
 /** Of a large table a part is enough to tell where to cut it. */
 const CUT_SAMPLE_ROWS = 50_000;
 
-/** @throws TableError when the table or a column is not there or is not of use */
+/** @throws TableError when the table or a column is not there or is not of use; HiddenRowsError */
 export async function openTokenTable(sql: Sql, shape: TableShape, guard: WriteGuard = 'xmin'): Promise<TokenTable> {
-  const { types, name, key } = await describe(sql, shape);
+  const { types, name, key, maxLengths } = await describe(sql, shape);
   const table = quoteTable(shape.table);
   const id = identity(idColumns(shape).map((column) => ({ column, type: types.get(column) ?? 'text' })));
   const columns = shape.columns.map(quoteName);
@@ -125,6 +135,7 @@ export async function openTokenTable(sql: Sql, shape: TableShape, guard: WriteGu
   return {
     name,
     key,
+    maxLengths,
     async read(on, after, limit, upTo = null) {
       // A column each: the client takes longer to parse an array of tokens than to decrypt them.
       const bounds = [after, upTo].filter((bound) => bound !== null);
@@ -196,12 +207,19 @@ function identity(of: readonly { column: string; type: string }[]): {
 
 const idColumns = ({ idColumn }: TableShape): string[] => idColumn.split(',').map((column) => column.trim());
 
-async function describe(sql: Sql, shape: TableShape): Promise<{ types: Map<string, string>; name: string; key: string }> {
+/** @throws HiddenRowsError */
+export async function requireAllRows(sql: Sql, table: string): Promise<void> {
+  const [row] = await sql.query<{ hidden: boolean | null }>('SELECT row_security_active(to_regclass($1)) AS hidden', [quoteTable(table)]);
+  if (row?.hidden) throw new HiddenRowsError(`row-level security may hide rows of ${table} from this role: take a role with BYPASSRLS, or the table's owner`);
+}
+
+async function describe(sql: Sql, shape: TableShape): Promise<{ types: Map<string, string>; name: string; key: string; maxLengths: (number | null)[] }> {
   const { table, columns } = shape;
   const id = idColumns(shape);
   // Type modifier -1, because a bare `character` means one character.
-  const rows = await sql.query<{ column: string; type: string; name: string; key: string; usable: boolean }>(
-    `SELECT a.attname AS "column", format_type(a.atttypid, -1) AS type, c.relname AS name,
+  const rows = await sql.query<{ column: string; type: string; maxLength: number | null; generated: boolean; name: string; key: string; inherited: boolean; usable: boolean }>(
+    `SELECT a.attname AS "column", format_type(a.atttypid, -1) AS type, CASE WHEN a.atttypmod > 0 THEN a.atttypmod - 4 END AS "maxLength", a.attgenerated <> '' AS generated, c.relname AS name,
+       c.relkind = 'r' AND EXISTS (SELECT 1 FROM pg_inherits h WHERE h.inhparent = c.oid) AS inherited,
        CASE WHEN pg_table_is_visible(c.oid) THEN c.relname ELSE n.nspname || '.' || c.relname END AS key,
        a.attnotnull AND EXISTS (SELECT 1 FROM pg_index i WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL
          AND i.indexprs IS NULL AND (SELECT array_agg(k.attname::text ORDER BY k.attname::text) FROM pg_attribute k WHERE k.attrelid = c.oid AND k.attnum = ANY((i.indkey::int2[])[0:i.indnkeyatts - 1]))
@@ -209,20 +227,25 @@ async function describe(sql: Sql, shape: TableShape): Promise<{ types: Map<strin
      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid
      WHERE c.oid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped`, [quoteTable(table), id]);
   const [first] = rows;
-  if (!first) throw new TableError(`there is no table ${table} in this database${table === 'user_sessions' ? ': run `nx run database:migrate` first' : ''}`);
+  if (!first) throw new TableError(`there is no table ${table} in this database${table === 'user_sessions' ? ': run `nx run database:migrate` first' : ''}`, true);
   const types = new Map(rows.map(({ column, type }) => [column, type]));
   const missing = [...id, ...columns].filter((column) => !types.has(column));
-  if (missing.length > 0) throw new TableError(`table ${table} has no column ${missing.join(', ')}`);
+  if (missing.length > 0) throw new TableError(`table ${table} has no column ${missing.join(', ')}`, true);
   const odd = columns.filter((column) => !['text', 'character varying'].includes(types.get(column) ?? ''));
   if (odd.length > 0) throw new TableError(`column ${odd.join(', ')} of ${table} is not of type text`);
+  const generated = columns.filter((column) => rows.find((row) => row.column === column)?.generated);
+  if (generated.length > 0) throw new TableError(`column ${generated.join(', ')} of ${table} is generated from others: it is those that hold tokens`);
   const both = id.filter((column) => columns.includes(column));
   if (both.length > 0) throw new TableError(`${both.join(', ')} cannot be both the id and a token`);
+  // A unique index does not reach into the tables that inherit.
+  if (first.inherited) throw new TableError(`other tables inherit from ${table}: their rows appear in it, and may have the same ids`);
   // With two rows of one id, one row's tokens would be written to the other.
   if (!id.every((column) => rows.find((row) => row.column === column)?.usable)) {
     throw new TableError(id.length === 1 ? `column ${id.join()} of ${table} cannot be the id: it must be a primary key, or NOT NULL and unique`
       : `columns ${id.join(', ')} of ${table} cannot be the id: together they must be a primary key, or NOT NULL and unique`);
   }
-  return { types, name: first.name, key: first.key };
+  await requireAllRows(sql, table);
+  return { types, name: first.name, key: first.key, maxLengths: columns.map((column) => rows.find((row) => row.column === column)?.maxLength ?? null) };
 }
 
 export const quoteName = (name: string): string => `"${name.replaceAll('"', '""')}"`;
