@@ -3,7 +3,7 @@ import { Readable } from 'node:stream';
 import { createHash, randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { HttpBrowser, until, type UpstreamRequest } from '@session-gateway/testkit';
-import { problemCode, type Stack, startStack } from './stack.js';
+import { problemCode, type SessionBody, type Stack, startStack } from './stack.js';
 
 let stack: Stack;
 let browser: HttpBrowser;
@@ -44,6 +44,25 @@ describe('a route', () => {
       expect((await with_(headers as Record<string, string>)).status).toBe(401);
     }
     expect(stack.upstream.count()).toBe(before);
+  });
+
+  test('is guarded by the roles of the token that goes up, not by those of one that has ended', async () => {
+    const brief = await startStack({ redis: false, provider: { accessTokenLifespanSeconds: 1 } });
+    try {
+      const roles = (username: string, realmRoles: string[]) => brief.provider!.setUser(username, { realmRoles });
+      roles('demoted', ['admin']);
+      const [demoted, promoted] = [await brief.session('demoted'), await brief.session('promoted')];
+      roles('demoted', ['user']);
+      roles('promoted', ['admin']);
+      const hasEnded = async ({ cookie: of }: { cookie: string }) =>
+        Date.parse((JSON.parse((await brief.ask(0, '/auth/session', { cookie: of })).text) as SessionBody).session.token_expires_at) < Date.now();
+      await until(async () => (await hasEnded(demoted)) && (await hasEnded(promoted)), { what: 'the end of the access tokens' });
+      expect((await brief.ask(0, '/api/admin/x', { cookie: demoted.cookie })).code).toBe('forbidden');
+      expect(brief.upstream.count()).toBe(0);
+      expect((await brief.ask(0, '/api/admin/x', { cookie: promoted.cookie })).status).toBe(200);
+    } finally {
+      await brief.dispose();
+    }
   });
 
   test('tells programs 401 and takes people to the login', async () => {

@@ -25,8 +25,10 @@ export async function requireAccess(gateway: Gateway, futile: FutileRenewals, ro
     return { caller: null, credentials: {} };
   }
   const caller = await authenticate(gateway, request.method ?? 'GET', header, { accepts: route.auth });
-  if (route.protect !== undefined && !hasRole(rolesOf(caller), route.protect, gateway.client.clientId)) throw new Problem('forbidden');
-  if (route.token === 'none' && route.enforce.length === 0) return { caller, credentials: NO_TOKEN };
+  if (route.token === 'none' && route.enforce.length === 0) {
+    requireRole(gateway, route, caller);
+    return { caller, credentials: NO_TOKEN };
+  }
   try {
     return await accessOf(gateway, route, caller);
   } catch (error) {
@@ -69,6 +71,8 @@ async function accessOf(gateway: Gateway, route: GatewayRoute, caller: Caller): 
     own = await gateway.vault.accessToken(session);
   }
   if (own === null) throw new Problem('session_not_found');
+  // By the roles of the token that is sent, not of one that it has just replaced.
+  requireRole(gateway, route, session === null ? caller : { kind: 'session', session });
   if (route.enforce.length > 0) await requirePermissions(gateway, route.enforce, own);
   const token = typeof route.token === 'object' ? await exchanged(gateway, route.token.audience, session, own) : own;
   return {
@@ -106,7 +110,10 @@ async function exchanged({ exchangedTokens }: Gateway, audience: string, session
   }
 }
 
-const rolesOf = (caller: Caller): readonly string[] => (caller.kind === 'session' ? caller.session.roles : caller.identity.roles);
+function requireRole({ client }: Gateway, { protect }: GatewayRoute, caller: Caller): void {
+  const { roles } = caller.kind === 'session' ? caller.session : caller.identity;
+  if (protect !== undefined && !hasRole(roles, protect, client.clientId)) throw new Problem('forbidden');
+}
 
 const FUTILE_MS = 30_000;
 const MAX_FUTILE = 10_000;
