@@ -12,7 +12,7 @@ import { cutRanges } from './ranges.js';
 import { followRequests } from './requests.js';
 import type { Quarantined } from './quarantine.js';
 import { KeyError, requireRightKeys } from './rightKeys.js';
-import { type Counters, createBooks, hasBooks, hasTried, noCounters, openRun, readRun, requireRun, type Run, UnknownRunError } from './runs.js';
+import { awaitsMigrations, type Counters, createBooks, hasBooks, hasTried, noCounters, openRun, readRun, requireRun, type Run, UnknownRunError } from './runs.js';
 import { isAtWork, lockTable, type TableLock } from './tableLock.js';
 import { openTokenTable, TableError, type TokenRow, type TokenTable, type WriteGuard } from './tokenTable.js';
 import { restoreVacuum, type TableHealth, tableHealth, tuneVacuum } from './vacuum.js';
@@ -171,8 +171,8 @@ class Job {
     const { db, keyring, watcher } = this.parts;
     const { table, target } = this;
     const books = await hasBooks(db.sql);
-    const own = table.key === 'user_sessions';
-    if (!books && own) throw new TableError('this database lacks the job\'s own tables: run `nx run database:migrate` first');
+    // Elsewhere the job makes them itself; here they would be in the migrations' way.
+    if (!books && (await awaitsMigrations(db.sql))) throw new TableError('this database lacks the job\'s own tables: run `nx run database:migrate` first');
     // A gateway's database says of each key which one it is, whatever table is worked on.
     const [list] = await db.sql.query<{ found: boolean }>(`SELECT to_regclass('token_keys') IS NOT NULL AS found`);
     const listed = list?.found === true;

@@ -1,7 +1,10 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
-import type { Database } from '@session-gateway/database';
+import { type Database, findPrismaDir, migrate } from '@session-gateway/database';
 import { startPostgres, type TestPostgres } from '@session-gateway/testkit';
 import * as h from './testing/jobHarness.js';
+import { openTokenTable } from './tokenTable.js';
 
 interface Foreign { readonly ddl: string; readonly fill: string; readonly table: string; readonly flags: readonly string[]; readonly columns: readonly string[]; /** A row's id as sealed values are bound to it. */ readonly id: string }
 
@@ -84,6 +87,21 @@ describe('the tables of other programs', () => {
     expect(await h.runJob(['--table', 'accounts', '--id-column', 'account, provider', '--columns', 'access_token'], { ...h.ENV, DATABASE_URL: url })).toMatchObject({ code: 0 });
   });
 
+  test('a table beside sessions that migrations have not adopted yet waits for them: the job\'s own tables come from there', async () => {
+    const prismaDir = findPrismaDir(import.meta.url);
+    await db.sql.query(await readFile(join(prismaDir, 'migrations/0_init/migration.sql'), 'utf8'));
+    await db.sql.query(`INSERT INTO users (id, keycloak_id) VALUES ('u', 'u'); CREATE TABLE archive (id text PRIMARY KEY, token text); INSERT INTO archive VALUES ('1', 'kept')`);
+    const run = (): Promise<h.JobExit> => h.runJob(['--table', 'archive', '--columns', 'token', '--execute', '--json'], { ...h.ENV, DATABASE_URL: url });
+    expect(await run()).toMatchObject({ code: 1, stderr: expect.stringContaining('run `nx run database:migrate` first') });
+    expect((await migrate({ url, prismaDir })).adopted).toBe(true);
+    expect(await run()).toMatchObject({ code: 0, json: { changed: 1 } });
+  });
+
+  test('sessions of another program are no gateway\'s, whatever their table is called', async () => {
+    await db.sql.query(`CREATE TABLE user_sessions (id text PRIMARY KEY, "accessToken" text); INSERT INTO user_sessions VALUES ('1', 'a token')`);
+    expect(await h.runJob(['--columns', 'accessToken', '--execute', '--json'], { ...h.ENV, DATABASE_URL: url })).toMatchObject({ code: 0, json: { changed: 1 } });
+  });
+
   test('a table that others inherit from is refused: one of their rows may have the id of one of its own', async () => {
     await db.sql.query(`CREATE TABLE accounts (id int PRIMARY KEY, access_token text); CREATE TABLE old_accounts () INHERITS (accounts);
       INSERT INTO accounts VALUES (1, 'of the one'); INSERT INTO old_accounts VALUES (1, 'of the other')`);
@@ -98,6 +116,17 @@ describe('the tables of other programs', () => {
     const flags = ['--table', 'accounts', '--columns', 'access_token', '--json'];
     expect(await h.runJob([...flags, '--execute', '--workers', '2'], { ...h.ENV, DATABASE_URL: url })).toMatchObject({ code: 0, json: { changed: 200 } });
     expect(await h.runJob([...flags, '--finalize'], { ...h.ENV, DATABASE_URL: url })).toMatchObject({ code: 0, json: { scanned: 200 } });
+  });
+
+  test('a large table of which PostgreSQL has no statistics, as of a partitioned one, is not counted to its end', async () => {
+    await db.sql.query(`CREATE TABLE accounts (id int PRIMARY KEY, access_token text) PARTITION BY RANGE (id); CREATE TABLE accounts_1 PARTITION OF accounts DEFAULT WITH (autovacuum_enabled = false);
+      INSERT INTO accounts SELECT i FROM generate_series(1, 300000) i`);
+    const table = await openTokenTable(db.sql, { table: 'accounts', idColumn: 'id', columns: ['access_token'] });
+    await db.transaction(async (sql) => {
+      expect(await table.count(sql)).toBeGreaterThan(200_000);
+      const [read] = await sql.query<{ rows: number }>(`SELECT sum(seq_tup_read + coalesce(idx_tup_fetch, 0))::int AS rows FROM pg_stat_xact_user_tables WHERE relname = 'accounts_1'`);
+      expect(read?.rows).toBeLessThanOrEqual(200_001);
+    });
   });
 
   test('a column that PostgreSQL generates is refused before anything is made', async () => {

@@ -75,6 +75,11 @@ export async function hasBooks(sql: Sql): Promise<boolean> {
   return row?.found === true;
 }
 
+/** Whether this is a gateway's database, which migrations adopt. */
+export async function awaitsMigrations(sql: Sql): Promise<boolean> {
+  return (await sql.query(`SELECT 1 FROM pg_attribute WHERE attrelid = to_regclass('user_sessions') AND attname = 'keycloak_session_id' AND NOT attisdropped`)).length > 0;
+}
+
 const RUN = `id, status, sweep, coalesce(last_sweep, 0) AS "lastSweep", coalesce(sweep_started_at, started_at)::text AS "sweepStartedAt", counters, owner AS generation`;
 
 const asRun = (row: Run): Run => ({ ...row, counters: { ...noCounters(), ...row.counters } });

@@ -82,6 +82,8 @@ export type WriteGuard = 'xmin' | 'digest' | 'skip-locked-only' | 'none';
 /** What one batch holds at most (one row may be larger), so that neither memory nor time depends on the size of tokens. */
 const BATCH_BYTES = 8 * 1024 * 1024;
 const SAMPLES = 100;
+/** Up to here rows are counted, beyond it they are estimated. */
+const COUNTED_ROWS = 200_000;
 /** Up to here a sample is drawn from all rows, beyond it from blocks that hold so many times the rows. */
 const SAMPLE_ALL_ROWS = 200_000;
 const SAMPLE_FROM = 20;
@@ -178,9 +180,12 @@ export async function openTokenTable(sql: Sql, shape: TableShape, guard: WriteGu
       return rows.map((row) => row.id);
     },
     async count(on) {
-      const [row] = await on.query<{ count: string }>(
-        `SELECT CASE WHEN reltuples > 200000 THEN reltuples::bigint ELSE (SELECT count(*) FROM ${table}) END AS count FROM pg_class WHERE oid = to_regclass($1)`, [table]);
-      return Number(row?.count ?? 0);
+      // Of a partitioned table, and of one that was just restored, PostgreSQL has no number of its own: its planner always makes one.
+      const [row] = await on.query<{ count: number }>(`SELECT count(*)::int AS count FROM (SELECT FROM ${table} LIMIT $1) AS part`, [COUNTED_ROWS + 1]);
+      const count = row?.count ?? 0;
+      if (count <= COUNTED_ROWS) return count;
+      const [explained] = await on.query<{ 'QUERY PLAN': [{ Plan: { 'Plan Rows': number } }] }>(`EXPLAIN (FORMAT JSON) SELECT FROM ${table}`);
+      return Math.max(count, explained?.['QUERY PLAN'][0].Plan['Plan Rows'] ?? 0);
     },
   };
 }
