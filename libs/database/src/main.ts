@@ -61,5 +61,5 @@ try {
   if (error instanceof DatabaseError) end(EXIT_FAILED, error.message);
   if (isLockTimeout(error)) end(EXIT_FAILED, 'a table is busy, another session holds a lock on it: nothing was left half-done, run this again');
   const { code, message } = error as { code?: string; message?: string };
-  end(EXIT_FAILED, isStorageUnavailable(error) ? `the database cannot be reached${code ? ` (${code})` : ''}: see DATABASE_URL` : `failed: ${message ?? String(error)}`);
+  end(EXIT_FAILED, isStorageUnavailable(error) ? `the database cannot be reached${code ? ` (${code})` : ''}${message ? `, ${message}` : ''}: see DATABASE_URL` : `failed: ${message ?? String(error)}`);
 }
