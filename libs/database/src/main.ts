@@ -63,5 +63,5 @@ try {
   if (saysCode(error, '25006')) end(EXIT_FAILED, 'the database takes no writes, which migrating and checking need: it is a replica, or set to read-only; see DATABASE_URL');
   const { code, message } = error as { code?: string; message?: string };
   if (saysCode(error, '57014')) end(EXIT_FAILED, `PostgreSQL ended a statement: ${message ?? ''}; the statement_timeout of this role or database is too short. Nothing was left half-done, run this again`);
-  end(EXIT_FAILED, isStorageUnavailable(error) ? `the database cannot be reached${code ? ` (${code})` : ''}: see DATABASE_URL` : `failed: ${message ?? String(error)}`);
+  end(EXIT_FAILED, isStorageUnavailable(error) ? `the database cannot be reached${code ? ` (${code})` : ''}${message ? `, ${message}` : ''}: see DATABASE_URL` : `failed: ${message ?? String(error)}`);
 }
