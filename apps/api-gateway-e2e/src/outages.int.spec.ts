@@ -23,8 +23,14 @@ describeWith(['redis'], 'an outage', () => {
     return statuses;
   }
   const ALL_WELL = [200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 401, 401];
-  const expireToken = (id: string) => stack.sql(`UPDATE user_sessions SET token_expires_at = now() - interval '1 second', version = version + 1 WHERE id = $1`, [id]);
-  const idOf = async (browser: HttpBrowser) => (await browser.get(`${stack.url}/auth/session`)).json<{ session: { id: string } }>().session.id;
+  const sessionOf = async (browser: HttpBrowser) => (await browser.get(`${stack.url}/auth/session`)).json<{ session: { id: string; token_expires_at: string } }>().session;
+  /** Ends the life of a session's access token. The gateway at `stack.url` knows once it tells so: what is changed behind its back it need not notice at once. */
+  async function expireToken(browser: HttpBrowser): Promise<string> {
+    const { id } = await sessionOf(browser);
+    await stack.sql(`UPDATE user_sessions SET token_expires_at = now() - interval '1 second', version = version + 1 WHERE id = $1`, [id]);
+    await until(async () => Date.parse((await sessionOf(browser)).token_expires_at) < Date.now(), { what: 'the gateway knowing that the token is over' });
+    return id;
+  }
   const dependencyStatus = async ({ url }: { url: string }, name: string) =>
     ((await (await fetch(`${url}/health/ready`)).json()) as { dependencies: Record<string, { status: string }> }).dependencies[name]?.status;
   const uncached = () => stack.redis!.flush();
@@ -87,9 +93,8 @@ describeWith(['redis'], 'an outage', () => {
   describe('of the provider', () => {
     test('leaves sessions with a live access token alone, and others wait for it', async () => {
       const [live, expired] = [await stack.login(), await stack.login()];
-      await expireToken(await idOf(expired));
+      await expireToken(expired);
       await stack.provider!.stop();
-      await uncached();
       expect((await live.get(`${stack.url}/api/x`)).status).toBe(200);
       const refused = await expired.get(`${stack.url}/api/x`);
       expect([refused.status, problemCode(refused), refused.headers['retry-after'], refused.setCookies]).toEqual([503, 'provider_unavailable', expect.stringMatching(/^\d+$/), []]);
@@ -126,8 +131,7 @@ describeWith(['redis'], 'an outage', () => {
 
     test('is told from our own misconfiguration, which ends no session', async () => {
       const browser = await stack.login();
-      await expireToken(await idOf(browser));
-      await uncached();
+      await expireToken(browser);
       stack.provider!.answerNext({ status: 401, body: { error: 'invalid_client' } });
       const refused = await browser.get(`${stack.url}/api/x`);
       expect([refused.status, problemCode(refused), refused.setCookies]).toEqual([502, 'provider_rejected', []]);
@@ -136,9 +140,7 @@ describeWith(['redis'], 'an outage', () => {
 
     test('is told from its word that the grant is over, which ends the session', async () => {
       const browser = await stack.login();
-      const id = await idOf(browser);
-      await expireToken(id);
-      await uncached();
+      const id = await expireToken(browser);
       stack.provider!.answerNext({ status: 400, body: { error: 'invalid_grant' } });
       const refused = await browser.get(`${stack.url}/api/x`);
       expect([refused.status, problemCode(refused)]).toEqual([401, 'reauthentication_required']);
@@ -158,7 +160,7 @@ describeWith(['redis'], 'an outage', () => {
 
   test('of trust in a stored value sends nothing upstream, keeps the session and says so', async () => {
     const browser = await stack.login();
-    const id = await idOf(browser);
+    const { id } = await sessionOf(browser);
     const { refresh_token } = await storedTokens(stack, id);
     // A value that is sealed with the right key, in another column.
     await stack.sql('UPDATE user_sessions SET access_token = $2, version = version + 1 WHERE id = $1', [id, refresh_token]);
