@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { PrismaPg } from '@prisma/adapter-pg';
 import pg from 'pg';
-import { withSchemaEngine } from './schemaEngine.js';
+import { currentSchema, withSchemaEngine } from './schemaEngine.js';
 
 /** Operators add it once everything is sealed (`encrypt-tokens --finalize`), and `--to plain` takes it away. */
 const OPERATORS_CHOICE = 'constraint user_sessions.sealed_tokens_only';
@@ -17,8 +17,7 @@ export async function checkSchema({ url, prismaDir }: { url: string; prismaDir: 
   client.on('error', () => undefined);
   await client.connect();
   try {
-    const { rows: [current] } = await client.query<{ name: string | null }>('SELECT current_schema() AS name');
-    const own = current?.name ?? 'public';
+    const own = await currentSchema(client);
     const { waiting, migrations, schema } = await readHistory(url, own, prismaDir);
     // While migrations are missing, every difference would only say so again.
     if (waiting.length > 0) return waiting;

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { PrismaPg } from '@prisma/adapter-pg';
 import pg from 'pg';
 import { DatabaseError, isStorageUnavailable } from './errors.js';
-import { withSchemaEngine } from './schemaEngine.js';
+import { currentSchema, withSchemaEngine } from './schemaEngine.js';
 
 export const INITIAL_MIGRATION = '0_init';
 const DROPPING_MIGRATION = '20250901000000_remove-better-auth-tables';
@@ -65,10 +65,9 @@ export function findPrismaDir(importMetaUrl: string): string {
   }
 }
 
-/** The schema that the connection's search path leads to. Prisma's `?schema=`, which PostgreSQL is never told of, must not name another one. */
+/** The connection's schema. Prisma's `?schema=`, which PostgreSQL is never told of, must not name another one. */
 async function schemaOf(client: pg.Client, url: string): Promise<string> {
-  const { rows: [row] } = await client.query<{ name: string | null }>('SELECT current_schema() AS name');
-  const name = row?.name ?? 'public';
+  const name = await currentSchema(client);
   const asked = new URL(url).searchParams.get('schema') ?? name;
   if (asked !== name) {
     throw new DatabaseError('not_adoptable', `nothing was changed: DATABASE_URL asks for the schema ${asked}, and the search path of its role leads to ${name}: ALTER ROLE … SET search_path = ${asked}, or leave ?schema= out`);

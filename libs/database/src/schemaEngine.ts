@@ -4,6 +4,7 @@ import { join, resolve } from 'node:path';
 import { bindMigrationAwareSqlAdapterFactory, type SqlDriverAdapter, type SqlMigrationAwareDriverAdapterFactory } from '@prisma/driver-adapter-utils';
 import type { MigrationList, SchemaEngine } from '@prisma/schema-engine-wasm';
 import * as bindings from '@prisma/schema-engine-wasm/schema_engine_bg';
+import type pg from 'pg';
 import { DatabaseError } from './errors.js';
 
 const glue = bindings as unknown as WebAssembly.ModuleImports & {
@@ -28,6 +29,12 @@ function load(): Promise<void> {
     (instance.exports['__wbindgen_start'] as () => void)();
   })();
   return loaded;
+}
+
+/** The schema that a connection's search path leads to, which the engine has to be told of. */
+export async function currentSchema(client: pg.Client): Promise<string> {
+  const { rows: [row] } = await client.query<{ name: string | null }>('SELECT current_schema() AS name');
+  return row?.name ?? 'public';
 }
 
 /**
