@@ -131,7 +131,7 @@ function compose({ config, embedded, dpop, db, cache, rateLimits, keyring, keys,
   });
   const client = new KeycloakClient({ ...embedded.keycloak, dpop: dpop ?? undefined, fetch: observedFetch(metrics, tracer) });
   const vault = new TokenVault({ db, encryption, confirmKeys: keys.confirm });
-  const store = new SessionStore({ db, cache, idleTimeoutMs: config.sessionIdleTimeoutMs, onLookup: (answeredBy) => metrics.sessionLookups.inc({ answered_by: answeredBy }) });
+  const store = new SessionStore({ db, cache, idleTimeoutMs: config.sessionIdleTimeoutMs, onLookup: metrics.sessionLookup });
   const events = new SessionEvents({ db, onEvent: (event) => tell(event, { metrics, log }) });
   const breaker = new CircuitBreaker({
     onChange: (state, openMs) => log.warn({ event: 'provider', state, ms: Math.round(openMs) }, state === 'open' ? 'the identity provider is left alone for a while' : 'the identity provider is back'),

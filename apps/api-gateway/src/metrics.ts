@@ -1,4 +1,4 @@
-import type { KeyUse } from '@session-gateway/keycloak-auth';
+import type { AnsweredBy, KeyUse } from '@session-gateway/keycloak-auth';
 import { collectDefaultMetrics, Counter, Histogram, Registry } from 'prom-client';
 
 /** Prometheus metrics; labels take values from closed sets only. */
@@ -11,8 +11,8 @@ export interface Metrics {
   readonly logins: Counter<'outcome'>;
   readonly sessionsEnded: Counter<'reason'>;
   readonly problems: Counter<'code'>;
-  /** Look-ups of sessions by what answered them. */
-  readonly sessionLookups: Counter<'answered_by'>;
+  /** Counts a look-up of a session by what answered it. */
+  readonly sessionLookup: (answeredBy: AnsweredBy) => void;
   readonly secretReloads: Counter<'outcome'>;
   /** Until the upstream's first byte, by the route's configured path. */
   readonly upstreamSeconds: Histogram<'route' | 'outcome'>;
@@ -30,6 +30,15 @@ export function createMetrics(): Metrics {
   const tokenReads = counter('token_reads', 'Stored tokens opened, by the class of the stored value', 'class');
   const unreadable = counter('token_unreadable', 'Stored values that did not open, by reason', 'reason');
   const keyUses = new Counter({ name: 'session_gateway_key_uses_total', help: 'Values sealed and opened under each key', labelNames: ['kid', 'operation'] as const, registers: [registry] });
+  // Each session check counts one: in plain numbers until somebody asks, since a counter's labels cost more than the check.
+  const lookups: Record<AnsweredBy, number> = { process: 0, cache: 0, database: 0 };
+  new Counter({
+    name: 'session_gateway_session_lookups_total', help: 'Look-ups of sessions, by what answered: a copy in the process, the cache, or the database', labelNames: ['answered_by'] as const, registers: [registry],
+    collect() {
+      this.reset();
+      for (const [answeredBy, count] of Object.entries(lookups)) if (count > 0) this.inc({ answered_by: answeredBy }, count);
+    },
+  });
   return {
     registry,
     keyUse({ operation, storedClass, kid, refused }) {
@@ -44,7 +53,7 @@ export function createMetrics(): Metrics {
     keyringReloads: counter('keyring_reloads', 'Keyrings read anew, by outcome', 'outcome'),
     logins: counter('logins', 'Authorization responses by outcome', 'outcome'),
     sessionsEnded: counter('sessions_ended', 'Sessions ended, by reason', 'reason'),
-    sessionLookups: counter('session_lookups', 'Look-ups of sessions, by what answered: a copy in the process, the cache, or the database', 'answered_by'),
+    sessionLookup(answeredBy) { lookups[answeredBy]++; },
     secretReloads: counter('client_secret_reloads', 'Client secrets read anew, by outcome', 'outcome'),
     upstreamSeconds: seconds('upstream', 'Time to the first byte of upstreams, by route and class of status', ['route', 'outcome']),
     providerSeconds: seconds('provider', 'Time of requests to the identity provider, by endpoint and class of status', ['endpoint', 'outcome']),

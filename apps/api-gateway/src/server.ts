@@ -76,7 +76,12 @@ export function createPublicServer(gateway: Gateway, developmentProvider: { path
     if (gateway.life.stopping) response.setHeader('Connection', 'close');
     // Asked once for every request of an application: a yes needs no id to be found again by.
     if (request.url === VERIFY_PATH && gateway.tracer === null) {
-      verify(gateway, request, response).catch((error: unknown) => observe(gateway, request, response, () => VERIFY_PATH, () => fail(gateway, request, response, error)));
+      const refused = (error: unknown): void => observe(gateway, request, response, () => VERIFY_PATH, () => fail(gateway, request, response, error));
+      try {
+        verify(gateway, request, response)?.catch(refused);
+      } catch (error) {
+        refused(error);
+      }
       return;
     }
     const answered = { route: 'refused' };

@@ -21,10 +21,13 @@ export class GatewayCookies {
    * @throws Problem `cookie_ambiguous`
    */
   session(header: string | null | undefined): string | null {
-    const values = cookiePairs(header).filter(({ name }) => name === this.sessionName);
-    if (values.length > 1) throw new Problem('cookie_ambiguous');
-    const value = values[0]?.value ?? '';
-    return /^[\x21-\x7e]{1,255}$/.test(value) ? value : null;
+    let found: string | null = null;
+    for (const { name, value } of cookiePairs(header)) {
+      if (name !== this.sessionName) continue;
+      if (found !== null) throw new Problem('cookie_ambiguous');
+      found = value;
+    }
+    return found !== null && /^[\x21-\x7e]{1,255}$/.test(found) ? found : null;
   }
 
   /** Whether there is one to clear: a browser that did not send its cookie may have had a reason, and must not lose it. */
@@ -79,12 +82,13 @@ interface CookiePair { name: string; value: string; text: string }
 
 /** The raw header, pair by pair (RFC 6265bis §5.6: a name ends at the first `=`); nothing is decoded or guessed. */
 function cookiePairs(header: string | null | undefined): CookiePair[] {
-  if (!header) return [];
-  return header.split(';').flatMap((part) => {
+  const pairs: CookiePair[] = [];
+  for (const part of header ? header.split(';') : []) {
     const text = trimmed(part);
     const equals = text.indexOf('=');
-    return text === '' ? [] : [{ name: equals === -1 ? '' : trimmed(text.slice(0, equals)), value: equals === -1 ? text : trimmed(text.slice(equals + 1)), text }];
-  });
+    if (text !== '') pairs.push({ name: equals === -1 ? '' : trimmed(text.slice(0, equals)), value: equals === -1 ? text : trimmed(text.slice(equals + 1)), text });
+  }
+  return pairs;
 }
 
 /** Without space and tab at its ends: `trim` would also take off what is no white space to a browser, such as U+00A0. */

@@ -70,9 +70,9 @@ export async function callbackSurface(random: Random): Promise<Surface & { close
         wrong(outcome) {
           const { status, code, cookies: set, location } = outcome as Answer;
           const { searchParams } = new URL(`${publicUrl.origin}${target}`);
-          // A parameter without a value counts as omitted (RFC 6749 §3.1); those of other flows are not even to be named.
+          // A parameter without a value counts as omitted, and none may come twice (RFC 6749 §3.1); those of other flows are not even to be named.
           const once = (parameter: string, value: string | null): boolean => searchParams.getAll(parameter).length === 1 && searchParams.get(parameter) === value;
-          const good = granted !== null && once('code', granted) && once('state', secrets.state) && once('iss', issuer) && !searchParams.getAll('error').some(Boolean) && !['response', 'id_token'].some((each) => searchParams.has(each)) && cookie === `${name}=${sealed}` && Date.now() - startedAt < 600_000;
+          const good = granted !== null && once('code', granted) && once('state', secrets.state) && once('iss', issuer) && (!searchParams.has('error') || once('error', '')) && !['response', 'id_token'].some((each) => searchParams.has(each)) && cookie === `${name}=${sealed}` && Date.now() - startedAt < 600_000;
           const session = set.some((each) => /^session=./.test(each) && !each.startsWith('session=;'));
           if (session !== (status === 302)) return 'a session and the answer that tells of it do not go together';
           if (session) return good ? (location === '/after' ? null : 'a login leads elsewhere') : 'a response that the provider did not give logs in';
