@@ -1,3 +1,4 @@
+import { describe, expect, it } from '@jest/globals';
 import { createMetrics } from './metrics.js';
 
 describe('the count of look-ups', () => {
