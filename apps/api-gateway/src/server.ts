@@ -90,6 +90,8 @@ export function createPublicServer(gateway: Gateway, developmentProvider: { path
     });
   });
   answerUnreadable(server);
+  // An expectation that is none of HTTP's is let be (RFC 9110 §10.1.1); Node by itself would answer with a bare 417.
+  server.on('checkExpectation', (request, response) => server.emit('request', request, response));
   // One for each request in a pipeline, and they are not few (see `Departure`).
   server.on('connection', (socket) => socket.setMaxListeners(0));
   const upgrade = async (request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> => {
