@@ -241,6 +241,15 @@ describe('a request\'s Host', () => {
   });
 });
 
+test('an expectation that nobody knows is let be', async () => {
+  says('expecting', 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok');
+  for (const path of ['/health/live', '/open/expecting']) {
+    expect(statusOf(await exchange(head(path, 'Host: gateway\r\nExpect: the-unexpected\r\nConnection: close\r\n')))).toBe(200);
+  }
+  const refused = await exchange(head('/auth/session', 'Host: gateway\r\nExpect: the-unexpected\r\nConnection: close\r\n'));
+  expect([statusOf(refused), codeOf(refused)]).toEqual([401, 'session_not_found']);
+});
+
 test('a backslash is part of a query, and of no path', async () => {
   scripts.set('query', (socket, text) => void socket.write(`HTTP/1.1 200 OK\r\nX-Target: ${text.split(' ')[1] ?? ''}\r\nContent-Length: 0\r\n\r\n`));
   expect(fieldOf(await exchange(head('/open/query?q=C:\\temp', CLOSE)), 'X-Target')).toBe('/open/query?q=C:\\temp');

@@ -16,7 +16,7 @@ import { noteRemoteAddress } from './remoteAddress.js';
 import { type RequestPath, unambiguousPath } from './requestPath.js';
 import { localPath } from './returnTo.js';
 import { healthRoutes } from './routes/health.js';
-import { verify, VERIFY_PATH } from './routes/verify.js';
+import { asksForVerdict, verify, VERIFY_PATH } from './routes/verify.js';
 import { mayHoldCookieBack } from './strictNavigation.js';
 import { observe, observed } from './telemetry.js';
 import { headerOf } from './upstreamHeaders.js';
@@ -61,7 +61,7 @@ export function createPublicServer(gateway: Gateway, developmentProvider: { path
     answered.route = route?.path ?? ownName(path.raw);
     requireSaneSize(request, route === null);
     protectBrowser(response, gateway.config, route === null);
-    if (path.raw === VERIFY_PATH) return verify(gateway, request, response);
+    if (asksForVerdict(path.raw)) return verify(gateway, request, response);
     if (route !== null) return proxy.forward(route, request, response);
     request.setTimeout(OWN_SILENCE_MS);
     // Where a request went decides nothing, PUBLIC_URL does; an odd name must not keep its URL from being read.
@@ -90,6 +90,8 @@ export function createPublicServer(gateway: Gateway, developmentProvider: { path
     });
   });
   answerUnreadable(server);
+  // An expectation that is none of HTTP's is let be (RFC 9110 §10.1.1); Node by itself would answer with a bare 417.
+  server.on('checkExpectation', (request, response) => server.emit('request', request, response));
   // One for each request in a pipeline, and they are not few (see `Departure`).
   server.on('connection', (socket) => socket.setMaxListeners(0));
   const upgrade = async (request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> => {

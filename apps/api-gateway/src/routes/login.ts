@@ -92,7 +92,7 @@ async function redeem(gateway: Gateway, callbackUrl: URL, { state, oidcNonce, co
  * the browser had when it set out and has now): the provider's session goes on, and the new one hangs on it.
  */
 async function begin(gateway: Gateway, tokens: TokenSet, request: Request, { previous, began }: { previous: readonly Buffer[]; began: number }): Promise<string> {
-  const { db, store, vault, events, config } = gateway;
+  const { db, store, vault, events, config, log } = gateway;
   const cookie = newSessionCookie();
   const userAgent = request.headers.get('user-agent')?.slice(0, 512) ?? null;
   const ipAddress = remoteAddress(request);
@@ -121,6 +121,7 @@ async function begin(gateway: Gateway, tokens: TokenSet, request: Request, { pre
     if (tokens.refreshToken) gateway.client.revoke(tokens.refreshToken).catch(() => undefined);
     throw error;
   });
+  if (identity.roles === null) log.warn({ event: 'provider' }, 'the userinfo endpoint refuses this client\'s access tokens (KEYCLOAK_USERINFO); who logs in has no roles');
   events.tell({ event: 'login', sessionId: id, subject, sid, actor: 'user', ipAddress });
   await afterEnding(gateway, ended);
   void revokeAtProvider(gateway, ended.filter(({ reason }) => reason === 'session_limit'), { exceptSid: sid });

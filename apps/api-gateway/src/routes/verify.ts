@@ -8,18 +8,22 @@ import { headerOf } from '../upstreamHeaders.js';
 
 export const VERIFY_PATH = '/auth/verify';
 
+/** Whether a path asks for a verdict: Envoy puts the path of the request in question behind it. */
+export const asksForVerdict = (path: string): boolean => path === VERIFY_PATH || path.startsWith(`${VERIFY_PATH}/`);
+
 /**
  * Answers a reverse proxy that asks about a request in its hands (nginx `auth_request`, Traefik, Envoy): 200 and who it is
  * from, or a problem. Asked about once for every request of an application, it is answered on Node's own objects, and
- * with any method, since Envoy asks with that of the request. Whatever method is named, an unsafe one has to prove same origin.
+ * with any method, since Envoy asks with that of the request. Whoever names an unsafe one (Traefik in `X-Forwarded-Method`,
+ * Kubernetes' ingress-nginx in `X-Original-Method`), it has to prove same origin.
  * @returns a promise only where the session had to be looked up elsewhere
  * @throws Problem 401, 403 or 400; storage faults as they are
  */
 export function verify(gateway: Gateway, request: IncomingMessage, response: ServerResponse): Promise<void> | undefined {
   const header: HeaderReader = (name) => headerOf(request, name);
-  const [asked = 'GET', named] = [request.method, request.headers['x-forwarded-method']];
+  const asked = request.method ?? 'GET';
   const extend = !/[?&]extend=false(&|$)/.test(request.url ?? '');
-  const method = typeof named === 'string' && isSafeMethod(asked) ? named : asked;
+  const method = [header('x-forwarded-method'), header('x-original-method')].find((named) => named !== null && !isSafeMethod(named)) ?? asked;
   const answer = (session: Session): void => { response.writeHead(200, fieldsOf(session, gateway)).end(); };
   const known = knownSession(gateway, method, header, { extend });
   return known === null ? requireSession(gateway, method, header, { extend }).then(answer) : void answer(known);

@@ -4,7 +4,7 @@ import { AuthError } from '../errors.js';
 import { type ClientAuthMethod, clientAuthentication } from './clientAuthentication.js';
 import type { DpopKeys } from './dpop.js';
 import { type Identity, identityOf, record } from './identity.js';
-import { providerFault } from './providerFaults.js';
+import { providerFault, refusesToken } from './providerFaults.js';
 import { providerCall, providerFetch } from './providerFetch.js';
 import { ProviderHealth } from './providerHealth.js';
 
@@ -161,7 +161,8 @@ export class KeycloakClient {
         ...(expected.maxAgeSeconds === undefined ? {} : { maxAge: expected.maxAgeSeconds }),
       }, undefined, this.#proofs);
       await this.#verifySignature(response.id_token ?? '');
-      return await this.#tokenSet(response, null, this.#options.userinfo ? (subject) => this.#userinfo(config, response, subject) : undefined);
+      return await this.#tokenSet(response, null, this.#options.userinfo
+        ? (subject) => this.#userinfo(config, response, subject).catch(absentIfRefused) : undefined);
     } catch (error) {
       const fault = providerFault(error, 'authorization');
       if (fault.code !== 'reauthentication_required') throw fault;
@@ -353,6 +354,12 @@ export class KeycloakClient {
       identity: identityOf(typeof userinfo?.['sub'] === 'string' ? userinfo['sub'] : subject, accessClaims, userinfo, idClaims),
     };
   }
+}
+
+/** A token that the endpoint refuses for good is done without it: Keycloak takes no lightweight ones there, and the ID Token may tell as much. */
+function absentIfRefused(error: unknown): null {
+  if (refusesToken(error)) return null;
+  throw error;
 }
 
 /** Userinfo that cannot be had is done without; about somebody else it counts, and says so (OpenID Connect Core §5.3.2). */

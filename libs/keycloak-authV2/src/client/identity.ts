@@ -17,7 +17,7 @@ export function rolesOf(...sources: Record<string, unknown>[]): string[] {
     const realm = roleNames(claims['realm_access']).map((role) => `realm:${role}`);
     // A client called `realm` would pass its roles off as the realm's.
     const clients = Object.entries(record(claims['resource_access'])).filter(([client]) => !/^realm(:|$)/.test(client)).flatMap(([client, access]) => roleNames(access).map((role) => `${client}:${role}`));
-    if (realm.length + clients.length > 0) return [...new Set([...realm, ...clients])].sort();
+    if (realm.length + clients.length > 0) return [...new Set([...realm, ...clients])].filter((role) => storable(role) === role).sort();
   }
   return [];
 }
@@ -26,7 +26,7 @@ export function rolesOf(...sources: Record<string, unknown>[]): string[] {
 export function identityOf(subject: string, access: JWTPayload, userinfo: Record<string, unknown> | null, id: JWTPayload): Identity {
   const roles = rolesOf(access, userinfo ?? {}, id);
   const first = (claim: string): string | null => {
-    for (const claims of [id, userinfo ?? {}, access]) if (typeof claims[claim] === 'string') return claims[claim];
+    for (const claims of [id, userinfo ?? {}, access]) if (typeof claims[claim] === 'string') return storable(claims[claim]);
     return null;
   };
   return {
@@ -45,3 +45,6 @@ const roleNames = (access: unknown): string[] => {
   const { roles } = record(access);
   return Array.isArray(roles) ? roles.filter((role): role is string => typeof role === 'string') : [];
 };
+
+/** Without what PostgreSQL takes in no text or JSON, NUL and halves of surrogate pairs: a name must not keep tokens from being stored. A role would become another one, and is left out. */
+const storable = (text: string): string => Buffer.from(text.replaceAll('\0', ''), 'utf8').toString('utf8');

@@ -41,6 +41,9 @@ export function providerFault(error: unknown, kind: ProviderCallKind): AuthError
   });
 }
 
+/** Whether a resource of the provider does not take an access token (RFC 6750 §3.1). */
+export const refusesToken = (error: unknown): boolean => [401, 403].includes(responseOf(error)?.status ?? 0);
+
 function reasonOf(error: unknown): string {
   const response = responseOf(error);
   if (response && response.status !== 200) return response.status === 429 ? 'overloaded' : response.status >= 500 ? 'server_error' : 'unexpected_status';
