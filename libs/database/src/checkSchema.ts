@@ -99,6 +99,6 @@ async function describe(client: pg.Client, schema: string): Promise<Map<string, 
     WHERE c.relnamespace = quote_ident($1)::regnamespace AND NOT t.tgisinternal
     UNION ALL
     SELECT 'constraint ' || c.relname || '.' || o.conname, replace(pg_get_constraintdef(o.oid), quote_ident($1) || '.', '')
-    FROM pg_constraint o JOIN pg_class c ON c.oid = o.conrelid WHERE o.connamespace = quote_ident($1)::regnamespace AND o.contype IN ('p', 'f', 'u', 'c')`, [schema]);
+    FROM pg_constraint o JOIN pg_class c ON c.oid = o.conrelid WHERE o.connamespace = quote_ident($1)::regnamespace AND o.contype IN ('p', 'f', 'c')`, [schema]);
   return new Map(rows.map(({ what, how }) => [what, how]));
 }

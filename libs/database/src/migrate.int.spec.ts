@@ -86,6 +86,37 @@ describe('migrating', () => {
     expect(await sql(`SELECT count(*)::int AS n FROM user_sessions WHERE access_token IS NULL AND is_active AND version = 0 AND cookie_hash IS NOT NULL`)).toEqual([{ n: 2 }]);
   });
 
+  test('takes over what bars the way of migrations or of logins: limits, indexes of the same name, columns of others', async () => {
+    const url = await postgres.createDatabase();
+    const sql = on(url);
+    await sql(`CREATE TABLE users (id varchar(36) PRIMARY KEY, keycloak_id varchar(36) NOT NULL UNIQUE, email varchar(255) NOT NULL UNIQUE, name text, "emailVerified" boolean NOT NULL, created_at timestamp(3) NOT NULL, updated_at timestamp(3) NOT NULL);
+      CREATE TABLE user_sessions (id varchar(36) PRIMARY KEY, user_id varchar(36) NOT NULL REFERENCES users(id) ON DELETE CASCADE ON UPDATE CASCADE, keycloak_session_id varchar(36) NOT NULL UNIQUE,
+        access_token text NOT NULL, refresh_token text NOT NULL, id_token text, token_expires_at timestamp(3) NOT NULL, expires_at timestamp(3) NOT NULL, ip_address varchar(15), user_agent varchar(64), token text NOT NULL UNIQUE,
+        is_active boolean NOT NULL DEFAULT true, last_accessed_at timestamp(3) NOT NULL, created_at timestamp(3) NOT NULL, updated_at timestamp(3) NOT NULL);
+      CREATE UNIQUE INDEX ON users (lower(email));
+      CREATE INDEX user_sessions_is_active_expires_at_idx ON user_sessions (is_active, expires_at);
+      CREATE INDEX user_sessions_is_active_token_expires_at_idx ON user_sessions (token_expires_at);
+      INSERT INTO users VALUES ('u1', 's1', 'one@example.com', 'One', true, now(), now());
+      INSERT INTO user_sessions VALUES ('old-1', 'u1', 'sid-1', 'a', 'b', 'c', now(), now(), '127.0.0.1', 'x', 'secret', true, now(), now(), now());`);
+    expect(await migrate({ url, prismaDir })).toEqual({ applied: ALL.slice(1), adopted: true });
+    expect(await sql(`SELECT id, access_token, token FROM user_sessions`)).toEqual([{ id: 'old-1', access_token: 'a', token: 'secret' }]);
+    // As the gateway writes, for somebody who is another user at the provider now.
+    await sql(`INSERT INTO users (id, keycloak_id, email) VALUES (repeat('u', 40), repeat('s', 40), 'One@example.com')`);
+    await sql(`INSERT INTO user_sessions (id, user_id, keycloak_session_id, ip_address, user_agent) VALUES (repeat('i', 43), repeat('u', 40), repeat('k', 255), '2001:db8::1:2:3:4', repeat('x', 500))`);
+    // What the older program had beside is no secret to anybody; the rest is as the migrations have it.
+    expect(await checkSchema({ url, prismaDir })).toEqual([
+      'column users.emailVerified is in the database, but not in the migrations', 'column user_sessions.token is in the database, but not in the migrations',
+      'index user_sessions.user_sessions_token_key is in the database, but not in the migrations',
+    ]);
+  });
+
+  test('says what is in the way of changing a column, and has changed nothing', async () => {
+    const url = await postgres.createDatabase();
+    await on(url)(`${FOREIGN_DDL}; CREATE VIEW report AS SELECT access_token FROM user_sessions`);
+    await expect(migrate({ url, prismaDir })).rejects.toMatchObject({ code: 'not_adoptable', message: expect.stringMatching(/nothing was changed.*view report depends on column "access_token".*drop that, migrate/) });
+    expect(await on(url)(`SELECT to_regclass('_prisma_migrations') AS history, atttypmod FROM pg_attribute WHERE attrelid = 'user_sessions'::regclass AND attname = 'access_token'`)).toEqual([{ history: null, atttypmod: 2052 }]);
+  });
+
   test('takes over when three processes find the old database at the same time', async () => {
     const url = await postgres.createDatabase();
     await on(url)(initSql);

@@ -19,6 +19,15 @@ const REQUIRED: Readonly<Record<string, readonly string[]>> = {
 };
 const TOKENS = ['access_token', 'refresh_token', 'id_token'];
 const TEXTS = ['text', 'character varying', 'character'];
+/** What the gateway writes as text of any length: a limit that did for the older program fails a login (a cookie's id, an IPv6 address, a long user agent). */
+const UNLIMITED: Readonly<Record<string, readonly string[]>> = {
+  users: ['id', 'keycloak_id', 'email', 'name'],
+  user_sessions: ['id', 'user_id', 'keycloak_session_id', ...TOKENS, 'fingerprint', 'ip_address', 'user_agent'],
+};
+/** What the gateway writes, or the migrations see to. */
+const KNOWN = [...Object.values(UNLIMITED).flat(), 'token_expires_at', 'refresh_expires_at', 'expires_at', 'metadata', 'is_active', 'last_accessed_at', 'created_at', 'updated_at'];
+/** Indexes that the migrations make, whatever an existing database has under their names. */
+const OWN_INDEXES = ['is_active_token_expires_at', 'is_active_last_accessed_at', 'is_active_expires_at', 'ended_at'].map((columns) => `user_sessions_${columns}_idx`);
 /** A busy table makes a migration fail cleanly and be tried again, instead of queueing every other statement behind it. */
 const LOCK_TIMEOUT_MS = 5_000;
 const LEGACY_TABLES = ['accounts', 'verifications'];
@@ -114,8 +123,7 @@ async function adopt(client: pg.Client, prismaDir: string): Promise<boolean> {
   if (others.length > 0) throw new DatabaseError('not_adoptable', `nothing was changed: these columns are not of type text: ${others.map((column) => `${column} is ${types.get(column) ?? ''}`).join(', ')}`);
   const sql = await readFile(join(prismaDir, 'migrations', INITIAL_MIGRATION, 'migration.sql'));
   await client.query('BEGIN');
-  // A sealed token is longer than the token, for which a column may just have had room. Nothing is rewritten.
-  for (const column of TOKENS) if (types.get(`user_sessions.${column}`) !== 'text') await client.query(`ALTER TABLE user_sessions ALTER COLUMN ${column} TYPE text`);
+  await makeWay(client, types);
   // The table as Prisma creates it.
   await client.query(`CREATE TABLE IF NOT EXISTS _prisma_migrations (
     id VARCHAR(36) PRIMARY KEY NOT NULL, checksum VARCHAR(64) NOT NULL, finished_at TIMESTAMPTZ, migration_name VARCHAR(255) NOT NULL,
@@ -124,6 +132,32 @@ async function adopt(client: pg.Client, prismaDir: string): Promise<boolean> {
     [randomUUID(), createHash('sha256').update(sql).digest('hex'), INITIAL_MIGRATION]);
   await client.query('COMMIT');
   return true;
+}
+
+/** Takes away what would fail the migrations, or the gateway's writes afterwards. Nothing is rewritten, nothing that is stored is lost. */
+async function makeWay(client: pg.Client, types: ReadonlyMap<string, string>): Promise<void> {
+  try {
+    for (const [table, columns] of Object.entries(UNLIMITED)) {
+      const limited = columns.filter((column) => ['character varying', 'character'].includes(types.get(`${table}.${column}`) ?? ''));
+      if (limited.length > 0) await client.query(`ALTER TABLE ${table} ${limited.map((column) => `ALTER COLUMN ${column} TYPE text`).join(', ')}`);
+    }
+    await client.query(`DROP INDEX IF EXISTS ${OWN_INDEXES.join(', ')}`);
+  } catch (error) {
+    const { code, detail } = error as { code?: string; detail?: string };
+    if (code !== '0A000') throw error;
+    throw new DatabaseError('not_adoptable', `nothing was changed: a column's type cannot be changed, ${detail ?? 'something depends on it'}: drop that, migrate, and make it anew`, { cause: error });
+  }
+  // `sub` alone tells users apart: somebody who comes back as another one may have the address of before.
+  const { rows: unique } = await client.query<{ index: string; constraint: string | null }>(
+    `SELECT i.indexrelid::regclass::text AS index, c.conname AS constraint FROM pg_index i LEFT JOIN pg_constraint c ON c.conindid = i.indexrelid AND c.contype = 'u'
+     WHERE i.indrelid = 'users'::regclass AND i.indisunique AND NOT i.indisprimary AND i.indnkeyatts = 1 AND pg_get_indexdef(i.indexrelid, 1, false) ~ '\\memail\\M'`);
+  for (const { index, constraint } of unique) await client.query(constraint === null ? `DROP INDEX ${index}` : `ALTER TABLE users DROP CONSTRAINT ${pg.escapeIdentifier(constraint)}`);
+  // A column that the gateway does not know gets no value from it.
+  const { rows: demanded } = await client.query<{ table: string; column: string }>(
+    `SELECT table_name AS "table", column_name AS "column" FROM information_schema.columns
+     WHERE table_schema = current_schema() AND table_name IN ('users', 'user_sessions') AND is_nullable = 'NO' AND column_default IS NULL
+       AND is_identity = 'NO' AND is_generated = 'NEVER' AND NOT column_name = ANY($1)`, [KNOWN]);
+  for (const { table, column } of demanded) await client.query(`ALTER TABLE ${table} ALTER COLUMN ${pg.escapeIdentifier(column)} DROP NOT NULL`);
 }
 
 async function apply(url: string, schema: string, prismaDir: string): Promise<string[]> {
