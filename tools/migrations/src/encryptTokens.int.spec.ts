@@ -77,6 +77,19 @@ describe('the job, on what it finds', () => {
     expect(await quarantined()).toEqual([]);
   });
 
+  test('one damaged value alone says nothing about a key that the database knows, or whose key text has opened others', async () => {
+    const textAlone = { ...env, SESSION_TOKEN_KEYRING: undefined };
+    await h.insertRows(db, [row('1', 'plain')]);
+    expect(await h.runJob(['--execute', '--json'], textAlone)).toMatchObject({ code: 0, json: { changed: 1 } });
+    await h.insertRows(db, [row('2', bent(h.planValue('damaged')), 'plain')]);
+    expect(await h.runJob(['--execute', '--json'], textAlone)).toMatchObject({ code: 3, json: { changed: 1, quarantined: 1, remaining: { plan: 1, plain: 0 } } });
+    await db.sql.query(`DELETE FROM user_sessions WHERE id = '2'; UPDATE user_sessions SET access_token = overlay(access_token placing CASE substr(access_token, 20, 1) WHEN 'a' THEN 'b' ELSE 'a' END from 20)`);
+    await h.insertRows(db, [row('3', 'plain')]);
+    expect(await h.runJob(['--execute', '--json'], textAlone)).toMatchObject({ code: 3, json: { changed: 1, quarantined: 1 } });
+    const other = await h.runJob(['--execute', '--json', '--restart'], { ...textAlone, SESSION_TOKEN_ENCRYPTION_KEY: 'another text, long enough to be one key' });
+    expect([other.code, other.stderr]).toEqual([78, expect.stringContaining('the key k1 is another key')]);
+  });
+
   test.each([
     ['the keys of the keyring', { SESSION_TOKEN_KEYRING: ZERO_KEYS }, 'the key k26b is not the one that the values under k26b were sealed with'],
     ['the key of the older format', { SESSION_TOKEN_ENCRYPTION_KEY: 'another text, long enough to be one key' }, 'SESSION_TOKEN_ENCRYPTION_KEY is not the key of the values of the older format'],

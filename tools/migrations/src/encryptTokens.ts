@@ -176,8 +176,8 @@ class Job {
     // A gateway's database says of each key which one it is, whatever table is worked on.
     const [list] = await db.sql.query<{ found: boolean }>(`SELECT to_regclass('token_keys') IS NOT NULL AS found`);
     const listed = list?.found === true;
+    const known = listed ? await knownKeys(db.sql) : [];
     if (listed) {
-      const known = await knownKeys(db.sql);
       const faults = known.flatMap((key) => faultOf(keyring, key) ?? []);
       if (known.some((key) => key.kid === target && key.retiredAt)) faults.push(`the key ${target} has been retired: nothing may be sealed under it any more`);
       if (faults.length > 0) throw new KeyError(`${faults.join('; ')}. Nothing was changed`);
@@ -195,9 +195,11 @@ class Job {
       return lock.renewed;
     };
     try {
+      // The list speaks for what gateways have sealed; another table may be from elsewhere.
+      const confirmed = table.key === 'user_sessions' ? known.map(({ kid }) => kid).filter((kid) => keyring.key(kid)) : [];
       // Of a large table, looking takes longer than many a window for maintenance.
       const tried = books && !restart && (await hasTried(db.sql, keyring.digest, this.#shape, target, join ?? resume));
-      if (!tried && !(await requireRightKeys(table, { keyring, judge: this.#judge, patience: this.#patience, books, note: (line) => watcher.note(line) }))) return this.#result(null, noCounters(), 0, 130);
+      if (!tried && !(await requireRightKeys(table, { keyring, judge: this.#judge, patience: this.#patience, books, confirmed, note: (line) => watcher.note(line) }))) return this.#result(null, noCounters(), 0, 130);
       if (listed) await rememberKeys(db.sql, keyring);
       if (!books) await createBooks(db.sql);
       // Of the processes of a run, the one that has opened it looks after its table.

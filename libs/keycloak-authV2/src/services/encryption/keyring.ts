@@ -15,6 +15,8 @@ export interface Keyring {
   readonly digest: string;
   /** The key of the plan's format, when `SESSION_TOKEN_ENCRYPTION_KEY` is known: AES-256-GCM, read only. */
   readonly planKey: KeyObject | undefined;
+  /** The id under which the same key text seals: where that key is right, so is `planKey`. Null when the keyring has no such key. */
+  readonly planKid: string | null;
 }
 
 const KID = /^[a-z0-9]{1,16}$/;
@@ -32,18 +34,19 @@ export function createKeyring(source: { keyText?: string | undefined; keyringJso
   }
   const planBytes = keyText === undefined ? undefined : planBytesOf(keyText);
   const planKey = planBytes && createSecretKey(planBytes);
-  if (keyringJson !== undefined) return keyringOf(parseKeyring(keyringJson), planKey);
-  if (!planBytes) throw invalid('there is neither a keyring nor a key text');
-  return keyringOf({ primary: 'k1', keys: new Map([['k1', k1Of(planBytes)]]), decryptOnly: new Set() }, planKey);
+  const k1 = planBytes && k1Of(planBytes);
+  if (keyringJson !== undefined) return keyringOf(parseKeyring(keyringJson), planKey, k1);
+  if (!k1) throw invalid('there is neither a keyring nor a key text');
+  return keyringOf({ primary: 'k1', keys: new Map([['k1', k1]]), decryptOnly: new Set() }, planKey, k1);
 }
 
 interface ParsedKeyring { primary: string; keys: Map<string, Buffer>; decryptOnly: Set<string> }
 
-function keyringOf({ primary, keys, decryptOnly }: ParsedKeyring, planKey: KeyObject | undefined): Keyring {
+function keyringOf({ primary, keys, decryptOnly }: ParsedKeyring, planKey: KeyObject | undefined, k1: Buffer | undefined): Keyring {
   const prepared = new Map([...keys].map(([kid, bytes]) => [kid, prepareXaesKey(createSecretKey(bytes))]));
   const fingerprints = new Map([...keys].map(([kid, bytes]) => [kid, fingerprintOf(bytes)]));
   const digest = createHash('sha256').update(JSON.stringify([planKey && fingerprintOf(planKey), ...[...fingerprints].sort()])).digest('base64url');
-  return { primary, kids: [...prepared.keys()], decryptOnly, key: (kid) => prepared.get(kid), fingerprint: (kid) => fingerprints.get(kid), digest, planKey };
+  return { primary, kids: [...prepared.keys()], decryptOnly, key: (kid) => prepared.get(kid), fingerprint: (kid) => fingerprints.get(kid), digest, planKey, planKid: k1 && keys.get('k1')?.equals(k1) ? 'k1' : null };
 }
 
 const fingerprintOf = (key: Buffer | KeyObject): string => Buffer.from(hkdfSync('sha256', key, Buffer.alloc(0), 'session-token/fingerprint', 16)).toString('hex');
@@ -60,6 +63,7 @@ export function reloadable(initial: Keyring): ReloadableKeyring {
     get kids() { return now.kids; },
     get decryptOnly() { return now.decryptOnly; },
     get planKey() { return now.planKey; },
+    get planKid() { return now.planKid; },
     get digest() { return now.digest; },
     key: (kid) => now.key(kid),
     fingerprint: (kid) => now.fingerprint(kid),
