@@ -160,4 +160,17 @@ describe('the gateway\'s own routes', () => {
       }
     }
   });
+
+  test('say which methods they take to a request with another one', async () => {
+    // A verdict is asked for with the method of the request that it is about.
+    for (const [path, operations] of Object.entries(description.paths).filter(([path]) => path !== '/auth/verify')) {
+      const taken = Object.keys(operations).map((method) => method.toUpperCase()).flatMap((method) => (method === 'GET' ? ['GET', 'HEAD'] : [method])).sort();
+      for (const method of ['GET', 'HEAD', 'OPTIONS', 'POST', 'PUT', 'PATCH', 'DELETE'].filter((each) => !taken.includes(each))) {
+        const answer = await fetch(stack.url + path.replaceAll(/\{\w+\}/g, 'x'), { method });
+        expect([method, path, answer.status, answer.headers.get('allow')?.split(', ').sort(), answer.headers.get('cache-control')]).toEqual([method, path, 405, taken, 'no-store']);
+        if (method !== 'HEAD') expect(await answer.json()).toMatchObject({ code: 'method_not_allowed' });
+      }
+    }
+    expect((await fetch(`${stack.url}/auth/nothing`, { method: 'POST' })).status).toBe(404);
+  });
 });

@@ -13,8 +13,20 @@ import { sessionsRoutes } from './routes/sessions.js';
 import { VERIFY_PATH } from './routes/verify.js';
 
 /** Everything that is thrown is answered as a problem. By default Elysia looks for the path behind a URL's eleventh character, and finds another one behind a short host. */
-export const emptyApp = (gateway: Gateway) => new Elysia({ adapter: WebStandardAdapter, handler: { standardHostname: false } })
-  .onError(({ error, code, request }) => answerProblem(gateway, request, code === 'NOT_FOUND' ? new Problem('not_found') : problemOf(error)));
+export function emptyApp(gateway: Gateway) {
+  const app = new Elysia({ adapter: WebStandardAdapter, handler: { standardHostname: false } });
+  return app.onError(({ error, code, request }) => answerProblem(gateway, request, code === 'NOT_FOUND' ? withoutRoute(app, request) : problemOf(error)));
+}
+
+/** What is wrong with a request that no route takes: its method, where its path has others, or all of it. */
+function withoutRoute(app: AnyElysia, { url }: Request): Problem {
+  const asked = new URL(url).pathname.split('/');
+  const allow = app.routes.filter(({ path }) => {
+    const segments = path.split('/');
+    return segments.length === asked.length && segments.every((segment, i) => segment.startsWith(':') || segment === asked[i]);
+  }).flatMap(({ method }) => (method === 'GET' ? ['GET', 'HEAD'] : [method]));
+  return allow.length === 0 ? new Problem('not_found') : new Problem('method_not_allowed', { allow });
+}
 
 /** The gateway's own routes. */
 export function createApp(gateway: Gateway): AnyElysia {

@@ -30,7 +30,7 @@ export const PROBLEMS: Readonly<Record<ProblemCode, ProblemKind>> = {
   logout_token_invalid: { status: 400, title: 'The logout token is not acceptable.' },
   path_ambiguous: { status: 400, title: 'The path could be read in two ways.' },
   request_invalid: { status: 400, title: 'The request is not valid.' },
-  method_not_allowed: { status: 405, title: 'TRACE is not served: its answer would show what a request was given on the way.' },
+  method_not_allowed: { status: 405, title: 'This method is not served here.' },
   request_too_large: { status: 413, title: 'The request is too large.' },
   address_too_long: { status: 414, title: 'The address is too long.' },
   headers_too_large: { status: 431, title: 'The request\'s headers are too large.' },
@@ -50,10 +50,13 @@ export const PROBLEMS: Readonly<Record<ProblemCode, ProblemKind>> = {
 export class Problem extends Error {
   override readonly name = 'Problem';
   readonly retryAfterSeconds: number | undefined;
+  readonly #allow: readonly string[] | undefined;
 
-  constructor(readonly code: ProblemCode, options: { retryAfterSeconds?: number | undefined; cause?: unknown } = {}) {
+  /** `allow`: the methods that would do, which a 405 has to say (RFC 9110 §15.5.6). */
+  constructor(readonly code: ProblemCode, options: { retryAfterSeconds?: number | undefined; allow?: readonly string[]; cause?: unknown } = {}) {
     super(PROBLEMS[code].title, options.cause === undefined ? undefined : { cause: options.cause });
     this.retryAfterSeconds = options.retryAfterSeconds;
+    this.#allow = options.allow;
   }
 
   get status(): number {
@@ -74,8 +77,7 @@ export class Problem extends Error {
       'Content-Type': 'application/problem+json',
       'Cache-Control': 'no-store',
       ...(this.retryAfterSeconds === undefined ? {} : { 'Retry-After': String(this.retryAfterSeconds) }),
-      // A 405 has to say what would do (RFC 9110 §15.5.6).
-      ...(this.code === 'method_not_allowed' ? { Allow: 'GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE' } : {}),
+      ...(this.#allow === undefined ? {} : { Allow: this.#allow.join(', ') }),
       ...(this.code === 'bearer_invalid' ? { 'WWW-Authenticate': 'Bearer error="invalid_token"' } : {}),
     };
   }

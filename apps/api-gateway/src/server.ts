@@ -34,6 +34,8 @@ const OWN_IN_DEVELOPMENT = /^\/(auth|admin\/sessions|account|health|openapi)(\/|
 
 /** `uri-host [ ":" port ]` (RFC 9110 §7.2), loosely. */
 const HOST = /^(\[[\da-f:.]+\]|[\w.~!$&'()*+,;=%-]*)(:\d*)?$/i;
+/** What is answered to TRACE. */
+const FORWARDED_METHODS = ['GET', 'HEAD', 'OPTIONS', 'POST', 'PUT', 'PATCH', 'DELETE'];
 /** How long an unused connection of a client is kept. */
 const KEEP_ALIVE_MS = 65_000;
 /** How long a connection may be silent within a request to a route that is answered here. */
@@ -163,7 +165,7 @@ function judgedPath(gateway: Gateway, request: IncomingMessage): RequestPath {
   const hosts = request.rawHeaders.filter((_, i) => i % 2 === 1 && request.rawHeaders[i - 1]?.toLowerCase() === 'host');
   if (hosts.length > 1 || !HOST.test(hosts[0] ?? (request.httpVersion === '1.0' ? '' : ' '))) throw new Problem('request_invalid');
   // An upstream answers TRACE with the request as it got it, bearer token and all (RFC 9110 §9.3.8).
-  if (request.method === 'TRACE') throw new Problem('method_not_allowed');
+  if (request.method === 'TRACE') throw new Problem('method_not_allowed', { allow: FORWARDED_METHODS });
   request.url = originForm(request.url ?? '/', gateway.config.publicUrl.host);
   const path = unambiguousPath(request.url);
   if (path === null) throw new Problem('path_ambiguous');
