@@ -1,5 +1,6 @@
 import { loadavg } from 'node:os';
 import { type Cluster, type ClusterSession, startCluster } from '@session-gateway/testkit';
+import { SteadyLoad } from './bench/steady.js';
 import { runGoal } from './goal.js';
 import { heldBy } from './process.js';
 import type { Random } from './random.js';
@@ -46,14 +47,16 @@ await runGoal('P8', async ({ full, random, progress }) => {
   }
 });
 
-/** Requests and logins at a fixed rate, whether or not earlier ones were answered: a slow server must not make its own load lighter. */
+/** Requests and logins at a fixed rate. */
 async function soak(cluster: Cluster, minutes: number, random: Random, progress: (line: () => string) => void): Promise<Soak> {
   const sessions = await cluster.sessions(LIVE_SESSIONS, 'person');
-  const pid = cluster.gateways[0]?.pid ?? 0;
+  const { pid, port } = cluster.gateways[0] ?? { pid: 0, port: 0 };
+  const steady = new SteadyLoad({ port, perSecond: PER_SECOND.requests, paths: PATHS, seed: random.below(2 ** 32) });
+  const tell = (): void => steady.as(sessions.map(({ cookie }) => cookie));
+  tell();
   const began = performance.now();
   const elapsed = (): number => (performance.now() - began) / 60_000;
   const samples: { minutes: number; load: number; megabytes: number; descriptors: number }[] = [];
-  const answers: { minutes: number; ms: number; good: boolean }[] = [];
   const underWay = new Set<Promise<unknown>>();
   let [logins, faults] = [0, 0];
   const every = (ms: number, work: () => Promise<void>): NodeJS.Timeout => setInterval(() => {
@@ -61,26 +64,22 @@ async function soak(cluster: Cluster, minutes: number, random: Random, progress:
     underWay.add(one);
   }, ms);
   const timers = [
-    every(1_000 / PER_SECOND.requests, async () => {
-      const asked = performance.now();
-      const { status } = await cluster.ask(0, random.pick(PATHS), { cookie: random.pick(sessions).cookie });
-      answers.push({ minutes: elapsed(), ms: performance.now() - asked, good: status === 200 || status === 401 });
-    }),
-    every(1_000 / PER_SECOND.logins, () => change(cluster, sessions, logins++)),
+    every(1_000 / PER_SECOND.logins, () => change(cluster, sessions, logins++).then(tell)),
     every(SAMPLE_MS, async () => void samples.push({ minutes: elapsed(), load: loadavg()[0] ?? 0, ...heldBy(pid) })),
   ];
   while (elapsed() < minutes) {
     await new Promise((resolve) => setTimeout(resolve, 1_000));
-    progress(() => `minute ${elapsed().toFixed(1)} of ${minutes}: ${answers.length} requests, ${logins} logins, ${samples.at(-1)?.megabytes.toFixed(0) ?? '?'} MB, ${samples.at(-1)?.descriptors ?? '?'} descriptors`);
+    progress(() => `minute ${elapsed().toFixed(1)} of ${minutes}: ${steady.sent} requests, ${logins} logins, ${samples.at(-1)?.megabytes.toFixed(0) ?? '?'} MB, ${samples.at(-1)?.descriptors ?? '?'} descriptors`);
   }
   for (const timer of timers) clearInterval(timer);
   await Promise.all(underWay);
+  const answers = await steady.end();
   const warm = samples.filter((sample) => sample.minutes > minutes / 6);
   const inTenth = <Timed extends { minutes: number }>(all: readonly Timed[], tenth: number): Timed[] => all.filter(({ minutes: at }) => Math.floor((at / minutes) * 10) === tenth);
   const tenths = Array.from({ length: 10 }, (_, tenth) => tenth);
   const p99ByTenth = tenths.map((tenth) => p99(inTenth(answers, tenth).map(({ ms }) => ms)));
   return {
-    requests: answers.length, logins, faults: faults + answers.filter(({ good }) => !good).length,
+    requests: answers.length, logins, faults: faults + answers.filter(({ status }) => status !== 200 && status !== 401).length,
     megabytesPerMinute: rounded(slopeOf(warm.map(({ minutes: x, megabytes: y }) => [x, y]))), descriptorsPerMinute: rounded(slopeOf(warm.map(({ minutes: x, descriptors: y }) => [x, y]))),
     p99Ratio: rounded((p99ByTenth[9] ?? Infinity) / (p99ByTenth[0] ?? 0)), p99ByTenth: p99ByTenth.map(rounded), loadByTenth: tenths.map((tenth) => inTenth(samples, tenth).at(-1)?.load ?? 0),
     megabytes: { first: rounded(warm[0]?.megabytes ?? 0), last: rounded(warm.at(-1)?.megabytes ?? 0) },
