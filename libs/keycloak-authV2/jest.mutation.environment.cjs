@@ -1,4 +1,3 @@
-/* eslint-disable no-undef, @typescript-eslint/no-require-imports -- Stryker loads it with require */
 const { TestEnvironment } = require('jest-environment-node');
 
 /** Skips what is left of a file once a test in it has failed: that the mutant is noticed is known by then. */

@@ -2,9 +2,12 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import type { HttpBrowser } from '@session-gateway/testkit';
 import { problemCode, type Stack, startStack } from './stack.js';
 
-interface Page { sessions: { id: string; sub: string }[]; next_cursor: string | null }
+interface Page {
+  sessions: { id: string; sub: string }[];
+  next_cursor: string | null;
+}
 
-describe('the administrator\'s list of sessions', () => {
+describe("the administrator's list of sessions", () => {
   let stack: Stack;
   let admin: HttpBrowser;
   /** Newest first. */
@@ -15,8 +18,12 @@ describe('the administrator\'s list of sessions', () => {
     for (let i = 0; i < 8; i++) ids.unshift((await stack.session(`person-${i}`)).id);
   });
   afterAll(() => stack.dispose());
-  const page = async (cursor?: string | null): Promise<Page> => (
-    await admin.get(`${stack.url}/admin/sessions?limit=2${cursor ? `&cursor=${encodeURIComponent(cursor)}` : ''}`)).json<Page>();
+  const page = async (cursor?: string | null): Promise<Page> =>
+    (
+      await admin.get(
+        `${stack.url}/admin/sessions?limit=2${cursor ? `&cursor=${encodeURIComponent(cursor)}` : ''}`,
+      )
+    ).json<Page>();
 
   test('goes on behind a page whose last session has ended or been purged since, to its end', async () => {
     const first = await page();
@@ -35,10 +42,27 @@ describe('the administrator\'s list of sessions', () => {
 
   test('takes no other text for a cursor, so that a mistake is not the end of the list', async () => {
     const { next_cursor: cursor } = await page();
-    for (const wrong of ['', 'nope', ids[2]!, `${cursor}=`, `${cursor}A`, cursor!.slice(1), '%00', "' OR 1=1"]) {
-      const refused = await admin.get(`${stack.url}/admin/sessions?cursor=${wrong === '%00' ? wrong : encodeURIComponent(wrong)}`);
-      expect([wrong, refused.status, problemCode(refused)]).toEqual([wrong, 400, 'request_invalid']);
+    for (const wrong of [
+      '',
+      'nope',
+      ids[2]!,
+      `${cursor}=`,
+      `${cursor}A`,
+      cursor!.slice(1),
+      '%00',
+      "' OR 1=1",
+    ]) {
+      const refused = await admin.get(
+        `${stack.url}/admin/sessions?cursor=${wrong === '%00' ? wrong : encodeURIComponent(wrong)}`,
+      );
+      expect([wrong, refused.status, problemCode(refused)]).toEqual([
+        wrong,
+        400,
+        'request_invalid',
+      ]);
     }
-    expect((await admin.get(`${stack.url}/admin/sessions?cursor=${cursor}&cursor=${cursor}`)).status).toBe(400);
+    expect(
+      (await admin.get(`${stack.url}/admin/sessions?cursor=${cursor}&cursor=${cursor}`)).status,
+    ).toBe(400);
   });
 });

@@ -2,18 +2,25 @@ import { generateKeyPairSync } from 'node:crypto';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { calculateJwkThumbprint, type JWK } from 'jose';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
-import { describeWith, type HttpBrowser, type KeycloakServer, type UpstreamRequest } from '@session-gateway/testkit';
+import {
+  describeWith,
+  type HttpBrowser,
+  type KeycloakServer,
+  type UpstreamRequest,
+} from '@session-gateway/testkit';
 import { problemCode, type Stack, startStack } from './stack.js';
 
-const routes = (upstream: string): string => JSON.stringify([
-  { path: '/view', upstream, enforce: ['orders:view'] },
-  { path: '/delete', upstream, enforce: ['orders:view', 'orders:delete'], token: 'none' },
-  { path: '/unknown', upstream, enforce: ['nothing'] },
-  { path: '/warehouse', upstream, token: { audience: 'warehouse' } },
-  { path: '/elsewhere', upstream, token: { audience: 'elsewhere' } },
-  { path: '/api', upstream },
-]);
+const routes = (upstream: string): string =>
+  JSON.stringify([
+    { path: '/view', upstream, enforce: ['orders:view'] },
+    { path: '/delete', upstream, enforce: ['orders:view', 'orders:delete'], token: 'none' },
+    { path: '/unknown', upstream, enforce: ['nothing'] },
+    { path: '/warehouse', upstream, token: { audience: 'warehouse' } },
+    { path: '/elsewhere', upstream, token: { audience: 'elsewhere' } },
+    { path: '/api', upstream },
+  ]);
 
 describeWith(['keycloak'], 'what a route asks of Keycloak', () => {
   let stack: Stack;
@@ -23,14 +30,43 @@ describeWith(['keycloak'], 'what a route asks of Keycloak', () => {
 
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), 'client-key-'));
-    const { privateKey, publicKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
-    await writeFile(join(folder, 'client.pem'), privateKey.export({ type: 'pkcs1', format: 'pem' }));
-    stack = await startStack({ keycloak: { accessTokenLifespanSeconds: 60 }, gateways: 2, redis: false, start: false });
-    const jwks = JSON.stringify({ keys: [{ ...publicKey.export({ format: 'jwk' }), kid: 'gateway', use: 'sig', alg: 'RS256' }] });
-    await setUp(stack.keycloak!, jwks);
-    for (let i = 0; i < 2; i++) {
+    const keys = [
+      generateKeyPairSync('rsa', { modulusLength: 2048 }),
+      generateKeyPairSync('ec', { namedCurve: 'P-256' }),
+      generateKeyPairSync('ed25519'),
+    ];
+    for (const [i, { privateKey }] of keys.entries())
+      await writeFile(
+        join(folder, `client${i}.pem`),
+        privateKey.export({ type: 'pkcs8', format: 'pem' }),
+      );
+    stack = await startStack({
+      keycloak: { accessTokenLifespanSeconds: 300 },
+      gateways: 3,
+      redis: false,
+      start: false,
+    });
+    // As while a key is rolled: the client has several at Keycloak, and each instance names its own.
+    const jwks = await Promise.all(
+      keys.map(async ({ publicKey }) => {
+        const jwk = publicKey.export({ format: 'jwk' }) as JWK;
+        return { ...jwk, kid: await calculateJwkThumbprint(jwk), use: 'sig' };
+      }),
+    );
+    jwks[2]!.kid = 'named by hand';
+    await setUp(stack.keycloak!, JSON.stringify({ keys: jwks }));
+    for (const [i, more] of [
+      { KEYCLOAK_CLIENT_KEY_ALG: 'PS256' },
+      {},
+      { KEYCLOAK_CLIENT_KEY_ID: 'named by hand' },
+    ].entries()) {
       await stack.startGateway({
-        GATEWAY_ROUTES: routes(stack.upstream.url), KEYCLOAK_CLIENT_AUTH: 'private_key_jwt', KEYCLOAK_CLIENT_KEY_FILE: join(folder, 'client.pem'), KEYCLOAK_CLIENT_SECRET: undefined, KEYCLOAK_PAR: 'true',
+        GATEWAY_ROUTES: routes(stack.upstream.url),
+        KEYCLOAK_CLIENT_AUTH: 'private_key_jwt',
+        KEYCLOAK_CLIENT_KEY_FILE: join(folder, `client${i}.pem`),
+        KEYCLOAK_CLIENT_SECRET: undefined,
+        KEYCLOAK_PAR: 'true',
+        ...more,
       });
     }
     [demo, alice] = [await stack.login('demo'), await stack.login('alice')];
@@ -44,7 +80,15 @@ describeWith(['keycloak'], 'what a route asks of Keycloak', () => {
     const start = await demo!.navigate(`${stack.url}/auth/login`);
     expect([...start.location!.searchParams.keys()].sort()).toEqual(['client_id', 'request_uri']);
     expect((await demo!.get(`${stack.url}/auth/session`)).status).toBe(200);
-    expect((await demo!.post(`${stack.url}/auth/refresh?force=true`)).status).toBe(200);
+    // RSA with PS256, EC with ES256 and Ed25519 with EdDSA, each of three keys that the client has there.
+    for (const { url } of stack.gateways)
+      expect(
+        (
+          await demo!.post(`${url}/auth/refresh?force=true`, undefined, {
+            headers: { origin: stack.url },
+          })
+        ).status,
+      ).toBe(200);
   });
 
   test('a permission is granted to whom Keycloak grants it, all that a route names are needed, and the verdict is kept', async () => {
@@ -54,7 +98,9 @@ describeWith(['keycloak'], 'what a route asks of Keycloak', () => {
     expect([refused.status, problemCode(refused)]).toEqual([403, 'forbidden']);
     expect((await alice!.get(`${stack.url}/delete/x`)).status).toBe(200);
     expect(last().bearer).toBeNull();
-    const asked = await stack.keycloak!.events({ type: ['PERMISSION_TOKEN', 'PERMISSION_TOKEN_ERROR'] });
+    const asked = await stack.keycloak!.events({
+      type: ['PERMISSION_TOKEN', 'PERMISSION_TOKEN_ERROR'],
+    });
     expect(asked.length).toBeLessThanOrEqual(5);
   });
 
@@ -66,23 +112,40 @@ describeWith(['keycloak'], 'what a route asks of Keycloak', () => {
   test('a bearer client is held to the same', async () => {
     const headers = { authorization: `Bearer ${await bearer(stack.keycloak!, 'demo')}` };
     expect((await demo!.get(`${stack.url}/view/x`, { headers, cookies: false })).status).toBe(200);
-    expect((await demo!.get(`${stack.url}/delete/x`, { headers, cookies: false })).status).toBe(403);
-    expect((await demo!.get(`${stack.url}/warehouse/x`, { headers, cookies: false })).status).toBe(200);
+    expect((await demo!.get(`${stack.url}/delete/x`, { headers, cookies: false })).status).toBe(
+      403,
+    );
+    expect((await demo!.get(`${stack.url}/warehouse/x`, { headers, cookies: false })).status).toBe(
+      200,
+    );
     expect(last().claims).toMatchObject({ aud: 'warehouse', preferred_username: 'demo' });
   });
 
   test('a token for another audience is exchanged once, however many instances ask, and kept sealed', async () => {
     await stack.keycloak!.clearEvents();
-    const answers = await Promise.all(Array.from({ length: 20 }, (_, i) => demo!.get(`${stack.gateways[i % 2]!.url}/warehouse/x`)));
+    const answers = await Promise.all(
+      Array.from({ length: 20 }, (_, i) => demo!.get(`${stack.gateways[i % 2]!.url}/warehouse/x`)),
+    );
     expect(answers.map(({ status }) => status)).toEqual(answers.map(() => 200));
     expect(last().claims).toMatchObject({ aud: 'warehouse', preferred_username: 'demo' });
-    expect(new Set(stack.upstream.requests.filter(({ url }) => url.startsWith('/warehouse')).slice(-20).map((seen) => seen.bearer)).size).toBe(1);
+    expect(
+      new Set(
+        stack.upstream.requests
+          .filter(({ url }) => url.startsWith('/warehouse'))
+          .slice(-20)
+          .map((seen) => seen.bearer),
+      ).size,
+    ).toBe(1);
     expect(await stack.keycloak!.events({ type: 'TOKEN_EXCHANGE' })).toHaveLength(1);
-    const rows = await stack.sql<{ audience: string; access_token: string }>('SELECT audience, access_token FROM exchanged_tokens');
-    expect(rows).toEqual([{ audience: 'warehouse', access_token: expect.stringMatching(/^v2\.k1\./) }]);
+    const rows = await stack.sql<{ audience: string; access_token: string }>(
+      'SELECT audience, access_token FROM exchanged_tokens',
+    );
+    expect(rows).toEqual([
+      { audience: 'warehouse', access_token: expect.stringMatching(/^v2\.k1\./) },
+    ]);
   });
 
-  test('an exchanged token is renewed with the session\'s own', async () => {
+  test("an exchanged token is renewed with the session's own", async () => {
     await demo!.get(`${stack.url}/warehouse/x`);
     const before = last().bearer;
     await demo!.post(`${stack.url}/auth/refresh?force=true`);
@@ -91,10 +154,14 @@ describeWith(['keycloak'], 'what a route asks of Keycloak', () => {
     await stack.keycloak!.clearEvents();
     stack.upstream.refuse(last().bearer!);
     expect((await demo!.get(`${stack.url}/warehouse/x`)).status).toBe(200);
-    expect((await stack.keycloak!.events({ type: ['TOKEN_EXCHANGE', 'REFRESH_TOKEN'] })).map(({ type }) => type).sort()).toEqual(['REFRESH_TOKEN', 'TOKEN_EXCHANGE']);
+    expect(
+      (await stack.keycloak!.events({ type: ['TOKEN_EXCHANGE', 'REFRESH_TOKEN'] }))
+        .map(({ type }) => type)
+        .sort(),
+    ).toEqual(['REFRESH_TOKEN', 'TOKEN_EXCHANGE']);
   });
 
-  test('an audience that Keycloak refuses is our fault, not the session\'s', async () => {
+  test("an audience that Keycloak refuses is our fault, not the session's", async () => {
     for (let i = 0; i < 2; i++) {
       const answer = await demo!.get(`${stack.url}/elsewhere/x`);
       expect([answer.status, problemCode(answer)]).toEqual([502, 'provider_rejected']);
@@ -104,8 +171,12 @@ describeWith(['keycloak'], 'what a route asks of Keycloak', () => {
 
   test('exchanged tokens go with their session', async () => {
     await demo!.get(`${stack.url}/warehouse/x`);
-    expect(await stack.sql('SELECT 1 FROM exchanged_tokens WHERE access_token IS NOT NULL')).toHaveLength(1);
-    await demo!.post(`${stack.url}/auth/logout`, undefined, { headers: { accept: 'application/json' } });
+    expect(
+      await stack.sql('SELECT 1 FROM exchanged_tokens WHERE access_token IS NOT NULL'),
+    ).toHaveLength(1);
+    await demo!.post(`${stack.url}/auth/logout`, undefined, {
+      headers: { accept: 'application/json' },
+    });
     expect(await stack.sql('SELECT 1 FROM exchanged_tokens')).toHaveLength(0);
   });
 
@@ -114,7 +185,11 @@ describeWith(['keycloak'], 'what a route asks of Keycloak', () => {
       const user = await stack.login('alice');
       await stack.keycloak!.setUserEnabled('alice', false);
       const answer = await user.get(stack.url + path);
-      expect([path, answer.status, problemCode(answer)]).toEqual([path, 401, 'reauthentication_required']);
+      expect([path, answer.status, problemCode(answer)]).toEqual([
+        path,
+        401,
+        'reauthentication_required',
+      ]);
       await stack.keycloak!.setUserEnabled('alice', true);
     }
   });
@@ -123,7 +198,13 @@ describeWith(['keycloak'], 'what a route asks of Keycloak', () => {
 async function bearer(keycloak: KeycloakServer, username: string): Promise<string> {
   const response = await fetch(`${keycloak.issuer}/protocol/openid-connect/token`, {
     method: 'POST',
-    body: new URLSearchParams({ grant_type: 'password', client_id: 'reports', client_secret: 'development-only-secret', username, password: username }),
+    body: new URLSearchParams({
+      grant_type: 'password',
+      client_id: 'reports',
+      client_secret: 'development-only-secret',
+      username,
+      password: username,
+    }),
   });
   return ((await response.json()) as { access_token: string }).access_token;
 }
@@ -132,21 +213,47 @@ async function bearer(keycloak: KeycloakServer, username: string): Promise<strin
 async function setUp(keycloak: KeycloakServer, jwks: string): Promise<void> {
   const { admin, clientId } = keycloak;
   await keycloak.setClient({
-    serviceAccountsEnabled: true, authorizationServicesEnabled: true, clientAuthenticatorType: 'client-jwt',
-    attributes: { 'standard.token.exchange.enabled': 'true', 'use.jwks.string': 'true', 'jwks.string': jwks },
+    serviceAccountsEnabled: true,
+    authorizationServicesEnabled: true,
+    clientAuthenticatorType: 'client-jwt',
+    attributes: {
+      'standard.token.exchange.enabled': 'true',
+      'use.jwks.string': 'true',
+      'jwks.string': jwks,
+    },
   });
-  await admin('POST', '/clients', { clientId: 'warehouse', publicClient: false, standardFlowEnabled: false });
+  await admin('POST', '/clients', {
+    clientId: 'warehouse',
+    publicClient: false,
+    standardFlowEnabled: false,
+  });
   const [gateway] = (await admin('GET', `/clients?clientId=${clientId}`)) as { id: string }[];
   const client = `/clients/${gateway!.id}`;
   await admin('POST', `${client}/protocol-mappers/models`, {
-    name: 'audience warehouse', protocol: 'openid-connect', protocolMapper: 'oidc-audience-mapper',
+    name: 'audience warehouse',
+    protocol: 'openid-connect',
+    protocolMapper: 'oidc-audience-mapper',
     config: { 'included.client.audience': 'warehouse', 'access.token.claim': 'true' },
   });
   const server = `${client}/authz/resource-server`;
-  await admin('POST', `${server}/resource`, { name: 'orders', scopes: [{ name: 'view' }, { name: 'delete' }] });
+  await admin('POST', `${server}/resource`, {
+    name: 'orders',
+    scopes: [{ name: 'view' }, { name: 'delete' }],
+  });
   const roles = (await admin('GET', `${client}/roles`)) as { id: string; name: string }[];
-  for (const [scope, role] of [['view', 'reader'], ['delete', 'writer']] as const) {
-    await admin('POST', `${server}/policy/role`, { name: role, roles: [{ id: roles.find(({ name }) => name === role)!.id, required: true }] });
-    await admin('POST', `${server}/permission/scope`, { name: `${scope} orders`, resources: ['orders'], scopes: [scope], policies: [role] });
+  for (const [scope, role] of [
+    ['view', 'reader'],
+    ['delete', 'writer'],
+  ] as const) {
+    await admin('POST', `${server}/policy/role`, {
+      name: role,
+      roles: [{ id: roles.find(({ name }) => name === role)!.id, required: true }],
+    });
+    await admin('POST', `${server}/permission/scope`, {
+      name: `${scope} orders`,
+      resources: ['orders'],
+      scopes: [scope],
+      policies: [role],
+    });
   }
 }

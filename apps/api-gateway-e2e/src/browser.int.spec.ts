@@ -1,5 +1,11 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import { type Browser, describeWith, openBrowser, startGateway, until } from '@session-gateway/testkit';
+import {
+  type Browser,
+  describeWith,
+  openBrowser,
+  startGateway,
+  until,
+} from '@session-gateway/testkit';
 import { type Stack, startStack } from './stack.js';
 
 describeWith(['chromium'], 'a person with a browser', () => {
@@ -17,13 +23,23 @@ describeWith(['chromium'], 'a person with a browser', () => {
     afterAll(() => stack.dispose());
 
     test('logs in, works on while tokens are renewed, and logs out', async () => {
-      const context = await browser.newContext({ viewport: { width: 1000, height: 640 }, colorScheme: 'light' });
+      const context = await browser.newContext({
+        viewport: { width: 1000, height: 640 },
+        colorScheme: 'light',
+      });
       // Keycloak's first page takes its time.
       context.setDefaultTimeout(60_000);
       const page = await context.newPage();
       const faults: string[] = [];
       page.on('pageerror', (error) => faults.push(error.message));
-      page.on('console', (message) => message.type() === 'error' && message.location().url.startsWith(stack.url) && !message.location().url.endsWith('/favicon.ico') && faults.push(message.text()));
+      page.on(
+        'console',
+        (message) =>
+          message.type() === 'error' &&
+          message.location().url.startsWith(stack.url) &&
+          !message.location().url.endsWith('/favicon.ico') &&
+          faults.push(message.text()),
+      );
 
       await page.goto(stack.url);
       await page.getByRole('link', { name: 'Log in' }).click();
@@ -34,22 +50,37 @@ describeWith(['chromium'], 'a person with a browser', () => {
 
       await page.goto(`${stack.url}/api/page`);
       const first = stack.upstream.requests.at(-1)!;
-      const { session } = JSON.parse(await page.evaluate(async () => (await fetch('/auth/session')).text())) as { session: { token_expires_at: string } };
-      await until(() => Date.now() > Date.parse(session.token_expires_at), { what: 'the end of the access token', timeoutMs: 30_000 });
+      const { session } = JSON.parse(
+        await page.evaluate(async () => (await fetch('/auth/session')).text()),
+      ) as { session: { token_expires_at: string } };
+      await until(() => Date.now() > Date.parse(session.token_expires_at), {
+        what: 'the end of the access token',
+        timeoutMs: 30_000,
+      });
       await page.reload();
       const second = stack.upstream.requests.at(-1)!;
       expect(second.claims!['sub']).toBe(first.claims!['sub']);
       expect(second.bearer).not.toBe(first.bearer);
       // Nothing that a script could read.
-      expect(await page.evaluate('document.cookie + JSON.stringify(localStorage) + JSON.stringify(sessionStorage)')).toBe('{}{}');
+      expect(
+        await page.evaluate(
+          'document.cookie + JSON.stringify(localStorage) + JSON.stringify(sessionStorage)',
+        ),
+      ).toBe('{}{}');
 
       const [cookie] = (await context.cookies()).filter(({ name }) => name === 'session');
       expect(cookie).toMatchObject({ httpOnly: true, sameSite: 'Lax', path: '/' });
       await page.goto(stack.url);
       await page.getByRole('button', { name: 'Log out' }).click();
-      await page.getByRole('heading', { name: 'You are not logged in' }).waitFor();
+      await page.getByRole('heading', { name: 'You are logged out' }).waitFor();
       expect(await stack.keycloak!.sessionsOf('demo')).toHaveLength(0);
-      expect((await fetch(`${stack.url}/auth/session`, { headers: { cookie: `session=${cookie!.value}` } })).status).toBe(401);
+      expect(
+        (
+          await fetch(`${stack.url}/auth/session`, {
+            headers: { cookie: `session=${cookie!.value}` },
+          })
+        ).status,
+      ).toBe(401);
       // Logging in again asks for the password again.
       await page.getByRole('link', { name: 'Log in' }).click();
       await page.locator('input[type=password]').waitFor();
@@ -84,7 +115,7 @@ describeWith(['chromium'], 'a person with a browser', () => {
       await page.getByRole('button', { name: 'Log in' }).click();
       await page.getByRole('heading', { name: 'Hello, Demo User' }).waitFor();
       await page.getByRole('button', { name: 'Log out' }).click();
-      await page.getByRole('heading', { name: 'You are not logged in' }).waitFor();
+      await page.getByRole('heading', { name: 'You are logged out' }).waitFor();
       await context.close();
       expect(await gateway.stop()).toBe(0);
     });

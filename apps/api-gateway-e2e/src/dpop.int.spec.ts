@@ -7,23 +7,39 @@ import { calculateJwkThumbprint, decodeJwt, EmbeddedJWK, jwtVerify } from 'jose'
 import { WebSocket } from 'undici';
 import { problemCode, type Stack, startStack } from './stack.js';
 
-const newKey = (): string => generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey.export({ type: 'pkcs8', format: 'pem' }).toString();
+const newKey = (): string =>
+  generateKeyPairSync('ec', { namedCurve: 'P-256' })
+    .privateKey.export({ type: 'pkcs8', format: 'pem' })
+    .toString();
 
 /** What a resource server that holds to RFC 9449 §7.1 says of a request: the token, or why it is refused. */
-async function judged({ method, url, headers, nonce }: Seen, seenIds: Set<unknown>): Promise<string> {
+async function judged(
+  { method, url, headers, nonce }: Seen,
+  seenIds: Set<unknown>,
+): Promise<string> {
   const [, token = ''] = /^DPoP (\S+)$/.exec(headers.authorization ?? '') ?? [];
   if (token === '') return `not a bound token: ${headers.authorization?.slice(0, 12)}`;
-  const { payload, protectedHeader } = await jwtVerify(String(headers['dpop']), EmbeddedJWK, { typ: 'dpop+jwt', maxTokenAge: 60 });
-  if (payload['htm'] !== method || payload['htu'] !== url) return `for another request: ${payload['htm']} ${payload['htu']}`;
-  if (payload['ath'] !== createHash('sha256').update(token).digest('base64url')) return 'for another token';
+  const { payload, protectedHeader } = await jwtVerify(String(headers['dpop']), EmbeddedJWK, {
+    typ: 'dpop+jwt',
+    maxTokenAge: 60,
+  });
+  if (payload['htm'] !== method || payload['htu'] !== url)
+    return `for another request: ${payload['htm']} ${payload['htu']}`;
+  if (payload['ath'] !== createHash('sha256').update(token).digest('base64url'))
+    return 'for another token';
   const { cnf } = decodeJwt<{ cnf?: { jkt?: string } }>(token);
-  if (cnf?.jkt !== await calculateJwkThumbprint(protectedHeader.jwk!)) return 'by another key';
+  if (cnf?.jkt !== (await calculateJwkThumbprint(protectedHeader.jwk!))) return 'by another key';
   if (seenIds.has(payload.jti) || payload.jti === undefined) return 'used before';
   seenIds.add(payload.jti);
   return nonce === undefined || payload['nonce'] === nonce ? token : 'nonce';
 }
 
-interface Seen { method: string; url: string; headers: IncomingHttpHeaders; nonce: string | undefined }
+interface Seen {
+  method: string;
+  url: string;
+  headers: IncomingHttpHeaders;
+  nonce: string | undefined;
+}
 
 describeWith(['keycloak'], 'access tokens that are bound to a key', () => {
   let stack: Stack;
@@ -42,20 +58,43 @@ describeWith(['keycloak'], 'access tokens that are bound to a key', () => {
       return verdict;
     };
     api = createServer((request, response) => {
-      judge({ method: request.method!, url: `${origin}${request.url!.split('?')[0]}`, headers: request.headers, nonce: settings.nonce }).then((verdict) => {
+      judge({
+        method: request.method!,
+        url: `${origin}${request.url!.split('?')[0]}`,
+        headers: request.headers,
+        nonce: settings.nonce,
+      }).then((verdict) => {
         const accepted = verdict.startsWith('eyJ');
         if (settings.nonce !== undefined) response.setHeader('DPoP-Nonce', settings.nonce);
-        if (!accepted) response.setHeader('WWW-Authenticate', verdict === 'nonce' ? 'DPoP error="use_dpop_nonce", error_description="a nonce is needed"' : 'DPoP error="invalid_dpop_proof"');
+        if (!accepted)
+          response.setHeader(
+            'WWW-Authenticate',
+            verdict === 'nonce'
+              ? 'DPoP error="use_dpop_nonce", error_description="a nonce is needed"'
+              : 'DPoP error="invalid_dpop_proof"',
+          );
         response.writeHead(accepted ? 200 : 401).end(accepted ? 'yes' : verdict);
         request.resume();
       });
     });
     api.on('upgrade', (request, socket) => {
-      judge({ method: 'GET', url: `${origin}${request.url!}`, headers: request.headers, nonce: settings.nonce }).then((verdict) => {
+      judge({
+        method: 'GET',
+        url: `${origin}${request.url!}`,
+        headers: request.headers,
+        nonce: settings.nonce,
+      }).then((verdict) => {
         const nonce = settings.nonce === undefined ? '' : `DPoP-Nonce: ${settings.nonce}\r\n`;
-        if (verdict === 'nonce') return socket.end(`HTTP/1.1 401 Unauthorized\r\n${nonce}WWW-Authenticate: DPoP error="use_dpop_nonce"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n`);
-        const accept = createHash('sha1').update(`${request.headers['sec-websocket-key']}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`).digest('base64');
-        socket.write(`HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ${accept}\r\n\r\n`);
+        if (verdict === 'nonce')
+          return socket.end(
+            `HTTP/1.1 401 Unauthorized\r\n${nonce}WWW-Authenticate: DPoP error="use_dpop_nonce"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n`,
+          );
+        const accept = createHash('sha1')
+          .update(`${request.headers['sec-websocket-key']}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`)
+          .digest('base64');
+        socket.write(
+          `HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ${accept}\r\n\r\n`,
+        );
         // An unmasked text frame.
         socket.write(Buffer.concat([Buffer.from([0x81, 2]), Buffer.from('hi')]));
         return undefined;
@@ -63,9 +102,21 @@ describeWith(['keycloak'], 'access tokens that are bound to a key', () => {
     });
     await new Promise<void>((resolve) => api.listen(0, '127.0.0.1', resolve));
     origin = `http://127.0.0.1:${(api.address() as AddressInfo).port}`;
-    stack = await startStack({ keycloak: { accessTokenLifespanSeconds: 300 }, gateways: 2, redis: false, start: false });
-    const routes = JSON.stringify([{ path: '/api', upstream: `${origin}/base`, stripPrefix: true, websocket: true }]);
-    for (const key of [oldKey, nextKey]) await stack.startGateway({ GATEWAY_ROUTES: routes, KEYCLOAK_DPOP_KEY: key, KEYCLOAK_USERINFO: 'true' });
+    stack = await startStack({
+      keycloak: { accessTokenLifespanSeconds: 300 },
+      gateways: 2,
+      redis: false,
+      start: false,
+    });
+    const routes = JSON.stringify([
+      { path: '/api', upstream: `${origin}/base`, stripPrefix: true, websocket: true },
+    ]);
+    for (const key of [oldKey, nextKey])
+      await stack.startGateway({
+        GATEWAY_ROUTES: routes,
+        KEYCLOAK_DPOP_KEY: key,
+        KEYCLOAK_USERINFO: 'true',
+      });
     browser = await stack.login('demo');
   });
   beforeEach(() => {
@@ -79,7 +130,8 @@ describeWith(['keycloak'], 'access tokens that are bound to a key', () => {
   });
 
   test('reach the upstream with a proof for each request, of every method', async () => {
-    for (let i = 0; i < 3; i++) expect(await (await browser.get(`${stack.url}/api/a%20b?q=${i}`)).text).toBe('yes');
+    for (let i = 0; i < 3; i++)
+      expect(await (await browser.get(`${stack.url}/api/a%20b?q=${i}`)).text).toBe('yes');
     expect((await browser.post(`${stack.url}/api/x`, 'a body')).status).toBe(200);
     expect(verdicts.every((verdict) => verdict.startsWith('eyJ'))).toBe(true);
   });
@@ -104,7 +156,9 @@ describeWith(['keycloak'], 'access tokens that are bound to a key', () => {
   test('a WebSocket is opened with a proof, and with the nonce that is asked for', async () => {
     settings.nonce = 'n3';
     const { port } = stack.gateways[0]!;
-    const socket = new WebSocket(`ws://127.0.0.1:${port}/api/ws`, { headers: { cookie: `session=${browser.cookies.get('session')!.value}`, origin: stack.url } });
+    const socket = new WebSocket(`ws://127.0.0.1:${port}/api/ws`, {
+      headers: { cookie: `session=${browser.cookies.get('session')!.value}`, origin: stack.url },
+    });
     const received: unknown[] = [];
     socket.addEventListener('message', ({ data }) => received.push(data));
     socket.addEventListener('error', () => received.push('error'));
@@ -114,20 +168,30 @@ describeWith(['keycloak'], 'access tokens that are bound to a key', () => {
     expect(verdicts.map((verdict) => verdict === 'nonce')).toEqual([true, false]);
   });
 
-  test('the client\'s own proof does not pass beside a token of ours', async () => {
-    expect((await browser.get(`${stack.url}/api/x`, { headers: { dpop: 'mine', authorization: 'DPoP mine' } })).status).toBe(200);
+  test("the client's own proof does not pass beside a token of ours", async () => {
+    expect(
+      (
+        await browser.get(`${stack.url}/api/x`, {
+          headers: { dpop: 'mine', authorization: 'DPoP mine' },
+        })
+      ).status,
+    ).toBe(200);
   });
 
   test('a process with another key renews the tokens, once', async () => {
     const [, second] = stack.gateways;
-    for (let i = 0; i < 3; i++) expect((await browser.get(`${second!.url}/api/x`)).status).toBe(200);
+    for (let i = 0; i < 3; i++)
+      expect((await browser.get(`${second!.url}/api/x`)).status).toBe(200);
     expect(new Set(verdicts).size).toBe(1);
   });
 
   test('a stolen one is no use as a bearer token', async () => {
     await browser.get(`${stack.url}/api/x`);
     expect(verdicts).toEqual([expect.stringMatching(/^eyJ/)]);
-    const answer = await browser.get(`${stack.url}/api/x`, { cookies: false, headers: { authorization: `Bearer ${verdicts[0]}` } });
+    const answer = await browser.get(`${stack.url}/api/x`, {
+      cookies: false,
+      headers: { authorization: `Bearer ${verdicts[0]}` },
+    });
     expect([answer.status, problemCode(answer)]).toEqual([401, 'bearer_invalid']);
   });
 });

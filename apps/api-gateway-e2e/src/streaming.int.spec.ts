@@ -16,12 +16,17 @@ const held = new Set<Socket>();
 const agent = new Agent({ bodyTimeout: 0, headersTimeout: 0 });
 beforeAll(async () => {
   // Accepts, and never reads a byte.
-  silent = createServer({ pauseOnConnect: true }, (socket) => { held.add(socket.on('error', () => undefined)); });
+  silent = createServer({ pauseOnConnect: true }, (socket) => {
+    held.add(socket.on('error', () => undefined));
+  });
   await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve));
   const { port } = silent.address() as { port: number };
   stack = await startStack({ redis: false, start: false });
   await stack.startGateway({
-    GATEWAY_ROUTES: JSON.stringify([{ path: '/silent', upstream: `http://127.0.0.1:${port}`, auth: 'none' }, { path: '/open', upstream: stack.upstream.url, auth: 'none' }]),
+    GATEWAY_ROUTES: JSON.stringify([
+      { path: '/silent', upstream: `http://127.0.0.1:${port}`, auth: 'none' },
+      { path: '/open', upstream: stack.upstream.url, auth: 'none' },
+    ]),
   });
 });
 afterAll(async () => {
@@ -47,13 +52,18 @@ async function growthDuring(work: () => Promise<void>): Promise<number> {
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
   })();
-  await work().finally(() => { over = true; });
+  await work().finally(() => {
+    over = true;
+  });
   await watching;
   return peak - before;
 }
 
 const piece = Buffer.alloc(65_536, 'x');
-function* pieces(bytes: number, onSent: (total: number) => void = () => undefined): Generator<Buffer> {
+function* pieces(
+  bytes: number,
+  onSent: (total: number) => void = () => undefined,
+): Generator<Buffer> {
   for (let sent = 0; sent < bytes;) {
     sent += piece.length;
     onSent(sent);
@@ -64,7 +74,11 @@ function* pieces(bytes: number, onSent: (total: number) => void = () => undefine
 describe(`a body of ${SIZE / MB} MB`, () => {
   test('goes up in bounded memory', async () => {
     const growth = await growthDuring(async () => {
-      const answer = await request(`${stack.url}/open/upload`, { method: 'POST', body: Readable.from(pieces(SIZE)), dispatcher: agent });
+      const answer = await request(`${stack.url}/open/upload`, {
+        method: 'POST',
+        body: Readable.from(pieces(SIZE)),
+        dispatcher: agent,
+      });
       expect((await answer.body.json()) as object).toMatchObject({ bodyBytes: SIZE });
     });
     expect(growth).toBeLessThan(GROWTH_MB);
@@ -84,7 +98,16 @@ describe(`a body of ${SIZE / MB} MB`, () => {
     let sent = 0;
     const abort = new AbortController();
     const growth = await growthDuring(async () => {
-      const sending = request(`${stack.url}/silent`, { method: 'POST', body: Readable.from(pieces(SIZE, (total) => { sent = total; })), dispatcher: agent, signal: abort.signal });
+      const sending = request(`${stack.url}/silent`, {
+        method: 'POST',
+        body: Readable.from(
+          pieces(SIZE, (total) => {
+            sent = total;
+          }),
+        ),
+        dispatcher: agent,
+        signal: abort.signal,
+      });
       await stalled(() => sent);
       abort.abort();
       await expect(sending).rejects.toThrow();

@@ -1,11 +1,23 @@
 import type { Database } from '@session-gateway/database';
-import type { DpopKeys, ExchangedTokens, JWTValidator, KeycloakClient, PermissionChecker, RefreshTokenManager, SessionEvents, SessionStore, TokenEncryption, TokenVault } from '@session-gateway/keycloak-auth';
-import type { Config } from './config.js';
-import type { RequestLimits } from './limits.js';
-import type { Log } from './logging.js';
-import type { Metrics } from './metrics.js';
-import type { GatewayCookies } from './sessionCookie.js';
-import type { Tracer } from './tracing.js';
+import type {
+  DpopKeys,
+  ExchangedTokens,
+  JWTValidator,
+  KeycloakClient,
+  PermissionChecker,
+  ProviderLogouts,
+  RefreshTokenManager,
+  SessionEvents,
+  SessionStore,
+  TokenEncryption,
+  TokenVault,
+} from '@session-gateway/keycloak-auth';
+import type { Config } from './settings/config.js';
+import type { RequestLimits } from './request/limits.js';
+import type { Log } from './observability/logging.js';
+import type { Metrics } from './observability/metrics.js';
+import type { GatewayCookies } from './request/sessionCookie.js';
+import type { Tracer } from './observability/tracer.js';
 
 /** What the parts of the gateway work with: one object, built once in main. */
 export interface Gateway {
@@ -17,6 +29,7 @@ export interface Gateway {
   readonly store: SessionStore;
   readonly vault: TokenVault;
   readonly events: SessionEvents;
+  readonly providerLogouts: ProviderLogouts;
   readonly refresher: RefreshTokenManager;
   readonly client: KeycloakClient;
   /** Null: access tokens are bound to no key. */
@@ -29,9 +42,13 @@ export interface Gateway {
   readonly log: Log;
   /** Null: traces are not kept here. */
   readonly tracer: Tracer | null;
+  /** PostgreSQL's time in milliseconds since 1970, by which sessions and tokens are judged. */
+  readonly now: () => number;
   /** True from the moment that the process is asked to end. */
   readonly life: { stopping: boolean };
-  readonly health: () => Promise<Readonly<Record<'database' | 'cache' | 'provider', DependencyHealth>>>;
+  readonly health: () => Promise<
+    Readonly<Record<'process' | 'database' | 'clock' | 'cache' | 'provider', DependencyHealth>>
+  >;
 }
 
 export interface DependencyHealth {

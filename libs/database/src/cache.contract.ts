@@ -8,7 +8,8 @@ export interface CacheWorld {
 }
 
 const value = (text: string): Buffer => Buffer.from(text);
-const read = async (cache: Cache, key: string): Promise<string | null> => (await cache.get(key))?.toString() ?? null;
+const read = async (cache: Cache, key: string): Promise<string | null> =>
+  (await cache.get(key))?.toString() ?? null;
 const LONG_MS = 60_000;
 
 export const CACHE_CONTRACT: Readonly<Record<string, (world: CacheWorld) => Promise<void>>> = {
@@ -25,7 +26,9 @@ export const CACHE_CONTRACT: Readonly<Record<string, (world: CacheWorld) => Prom
     await cache.put('a', { version: 2, value: value('two') }, LONG_MS);
     assert.equal(await read(cache, 'a'), 'two');
   },
-  'keeps a newer entry from being replaced by an older one, as numbers compare': async ({ cache }) => {
+  'keeps a newer entry from being replaced by an older one, as numbers compare': async ({
+    cache,
+  }) => {
     await cache.put('a', { version: 300, value: value('new') }, LONG_MS);
     await cache.put('a', { version: 9, value: value('old') }, LONG_MS);
     assert.equal(await read(cache, 'a'), 'new');

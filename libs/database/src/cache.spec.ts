@@ -4,7 +4,12 @@ import { CACHE_CONTRACT, type CacheWorld } from './cache.contract.js';
 
 function world(wrap: (cache: Cache) => Cache = (cache) => cache): CacheWorld {
   let now = 1_000_000;
-  return { cache: wrap(createMemoryCache({ now: () => now })), tick: async (ms) => { now += ms; } };
+  return {
+    cache: wrap(createMemoryCache({ now: () => now })),
+    tick: async (ms) => {
+      now += ms;
+    },
+  };
 }
 
 describe('the in-process cache', () => {
@@ -16,15 +21,24 @@ describe('the in-process cache', () => {
     for (const key of ['a', 'b', 'c']) await put(key);
     await cache.get('a');
     await put('d');
-    expect(await Promise.all(['a', 'b', 'c', 'd'].map(async (key) => (await cache.get(key)) !== null))).toEqual([true, false, true, true]);
+    expect(
+      await Promise.all(['a', 'b', 'c', 'd'].map(async (key) => (await cache.get(key)) !== null)),
+    ).toEqual([true, false, true, true]);
   });
 });
 
 describe('the contract', () => {
   /** Every way but the one that is wrong is the in-process cache's. */
-  const flawed = (flaw: (real: Cache) => Partial<Cache>) => (real: Cache): Cache => ({ ...real, ...flaw(real) });
+  const flawed =
+    (flaw: (real: Cache) => Partial<Cache>) =>
+    (real: Cache): Cache => ({ ...real, ...flaw(real) });
   const failures = async (wrap: (cache: Cache) => Cache): Promise<string[]> => {
-    const checks = Object.entries(CACHE_CONTRACT).map(async ([name, check]) => check(world(wrap)).then(() => [], () => [name]));
+    const checks = Object.entries(CACHE_CONTRACT).map(async ([name, check]) =>
+      check(world(wrap)).then(
+        () => [],
+        () => [name],
+      ),
+    );
     return (await Promise.all(checks)).flat();
   };
 
@@ -34,17 +48,28 @@ describe('the contract', () => {
       return {
         get: async (key) => plain.get(key) ?? null,
         put: async (key, { value }) => void plain.set(key, value),
-        bury: async (keys) => { for (const key of keys) plain.delete(key); },
+        bury: async (keys) => {
+          for (const key of keys) plain.delete(key);
+        },
       };
     });
-    expect(await failures(careless)).toEqual(expect.arrayContaining([
-      'keeps a newer entry from being replaced by an older one, as numbers compare', 'lets no late write past a tombstone until it has expired',
-    ]));
+    expect(await failures(careless)).toEqual(
+      expect.arrayContaining([
+        'keeps a newer entry from being replaced by an older one, as numbers compare',
+        'lets no late write past a tombstone until it has expired',
+      ]),
+    );
   });
 
   test('catches a cache that only deletes where it should bury', async () => {
-    const forgetful = flawed((real) => ({ bury: async (keys) => { for (const key of keys) await real.remove(key); } }));
-    expect(await failures(forgetful)).toContain('lets no late write past a tombstone until it has expired');
+    const forgetful = flawed((real) => ({
+      bury: async (keys) => {
+        for (const key of keys) await real.remove(key);
+      },
+    }));
+    expect(await failures(forgetful)).toContain(
+      'lets no late write past a tombstone until it has expired',
+    );
   });
 
   test('catches a cache that forgets nothing', async () => {

@@ -1,8 +1,8 @@
 import { NearCache } from './nearCache.js';
 
 /**
- * Told of a key whose entry has become old: `version` is what it has now, or null when it was buried. Own doings may be
- * told too.
+ * Told of a key whose entry has become old: `version` is what it has now, or null when it was buried. A process may be
+ * told of what it did itself, too.
  */
 export type ChangeListener = (key: string, version: number | null) => void;
 
@@ -18,10 +18,8 @@ export interface Cache {
   bury(keys: readonly string[], ttlMs: number): Promise<void>;
   /** Removes an entry; a tombstone stays. */
   remove(key: string): Promise<void>;
-  /** Tells of what any process that shares this cache buries or puts anew, within a second. */
+  /** Tells of what this process buries, and soon of what others bury or put anew; any of that may get lost. */
   watch(listener: ChangeListener): void;
-  /** The moment (ms since 1970) since which no change has gone unheard; null while changes may be going unheard. */
-  heardSince(): number | null;
   healthy(): boolean;
   close(): Promise<void>;
 }
@@ -29,7 +27,9 @@ export interface Cache {
 export const MAX_VALUE_BYTES = 65_536;
 
 /** A cache in this process, for one process (or for tests of several that share it). */
-export function createMemoryCache(options: { maxEntries?: number; now?: () => number } = {}): Cache {
+export function createMemoryCache(
+  options: { maxEntries?: number; now?: () => number } = {},
+): Cache {
   const { maxEntries = 50_000, ...clock } = options;
   const entries = new NearCache<Buffer>({ maxEntries, ...clock });
   const listeners: ChangeListener[] = [];
@@ -38,7 +38,8 @@ export function createMemoryCache(options: { maxEntries?: number; now?: () => nu
       return entries.get(key);
     },
     async put(key, { version, value }, ttlMs) {
-      if (value.length <= MAX_VALUE_BYTES && entries.put(key, version, value, ttlMs)) for (const tell of listeners) tell(key, version);
+      if (value.length <= MAX_VALUE_BYTES && entries.put(key, version, value, ttlMs))
+        for (const tell of listeners) tell(key, version);
     },
     async bury(keys, ttlMs) {
       for (const key of keys) {
@@ -50,7 +51,6 @@ export function createMemoryCache(options: { maxEntries?: number; now?: () => nu
       entries.remove(key);
     },
     watch: (listener) => void listeners.push(listener),
-    heardSince: () => 0,
     healthy: () => true,
     async close() {
       entries.clear();

@@ -7,5 +7,8 @@ test('the oldest entry gives way, and one that is put again is the newest', () =
   keepNewest(map, 'b', 2, 2);
   keepNewest(map, 'a', 3, 2);
   keepNewest(map, 'c', 4, 2);
-  expect([...map]).toEqual([['a', 3], ['c', 4]]);
+  expect([...map]).toEqual([
+    ['a', 3],
+    ['c', 4],
+  ]);
 });

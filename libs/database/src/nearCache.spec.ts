@@ -3,7 +3,12 @@ import { NearCache } from './nearCache.js';
 
 function world(maxEntries = 10): { near: NearCache<string>; tick: (ms: number) => void } {
   let now = 1_000;
-  return { near: new NearCache({ maxEntries, now: () => now }), tick: (ms) => { now += ms; } };
+  return {
+    near: new NearCache({ maxEntries, now: () => now }),
+    tick: (ms) => {
+      now += ms;
+    },
+  };
 }
 
 describe('copies in the process', () => {

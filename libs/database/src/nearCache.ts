@@ -1,9 +1,12 @@
 import { keepNewest } from './keepNewest.js';
 
-interface Held<Value> { readonly version: number; readonly value: Value | null; readonly expiresAt: number }
+interface Held<Value> {
+  readonly version: number;
+  readonly value: Value | null;
+  readonly expiresAt: number;
+}
 
-/** The version of a tombstone: nothing is newer. */
-const BURIED = Infinity;
+const MAX_TOMBSTONES = 50_000;
 
 /**
  * Values in this process, looked up without waiting. An entry never replaces one of a higher version, and nothing
@@ -11,11 +14,23 @@ const BURIED = Infinity;
  */
 export class NearCache<Value> {
   readonly #entries = new Map<string, Held<Value>>();
+  /** When each ends, in the order in which they were put. */
+  readonly #tombstones = new Map<string, number>();
   readonly #maxEntries: number;
+  readonly #maxTombstones: number;
+  readonly #onTombstoneLost: () => void;
   readonly #now: () => number;
 
-  constructor(options: { maxEntries: number; now?: () => number }) {
+  constructor(options: {
+    maxEntries: number;
+    maxTombstones?: number;
+    /** Called when a tombstone had to go before its time, because there are too many. */
+    onTombstoneLost?: () => void;
+    now?: () => number;
+  }) {
     this.#maxEntries = options.maxEntries;
+    this.#maxTombstones = options.maxTombstones ?? MAX_TOMBSTONES;
+    this.#onTombstoneLost = options.onTombstoneLost ?? (() => undefined);
     this.#now = options.now ?? Date.now;
   }
 
@@ -29,8 +44,9 @@ export class NearCache<Value> {
 
   /** False when what is held is newer, or buried. */
   put(key: string, version: number, value: Value, ttlMs: number): boolean {
+    if (ttlMs <= 0 || this.#isBuried(key)) return false;
     const held = this.#live(key);
-    if (ttlMs <= 0 || (held && held.version > version)) return false;
+    if (held && held.version > version) return false;
     this.#hold(key, { version, value, expiresAt: this.#now() + ttlMs });
     return true;
   }
@@ -45,17 +61,33 @@ export class NearCache<Value> {
   /** Puts a tombstone; one that lasts longer stays. */
   bury(key: string, ttlMs: number): void {
     if (ttlMs <= 0) return;
-    const held = this.#live(key);
-    this.#hold(key, { version: BURIED, value: null, expiresAt: Math.max(this.#now() + ttlMs, held?.version === BURIED ? held.expiresAt : 0) });
+    this.#entries.delete(key);
+    const now = this.#now();
+    const until = Math.max(now + ttlMs, this.#tombstones.get(key) ?? 0);
+    this.#tombstones.delete(key);
+    this.#tombstones.set(key, until);
+    // Most last equally long, so those whose time is over are the first.
+    for (const [oldest, endsAt] of this.#tombstones) {
+      const over = endsAt <= now;
+      if (!over && this.#tombstones.size <= this.#maxTombstones) return;
+      this.#tombstones.delete(oldest);
+      if (!over) this.#onTombstoneLost();
+    }
   }
 
   /** Removes an entry; a tombstone stays. */
   remove(key: string): void {
-    if (this.#live(key)?.version !== BURIED) this.#entries.delete(key);
+    this.#entries.delete(key);
   }
 
+  /** Forgets every entry; tombstones stay. */
   clear(): void {
     this.#entries.clear();
+  }
+
+  #isBuried(key: string): boolean {
+    const until = this.#tombstones.get(key);
+    return until !== undefined && until > this.#now();
   }
 
   #live(key: string): Held<Value> | null {

@@ -7,12 +7,41 @@ describe('a configured URL', () => {
     expect(parseUrl('HTTPS://u:p@[::1]:8443/a?b#c')?.port).toBe('8443');
   });
 
-  test.each(['', 'id.example', 'https:id.example', 'https:/id.example', 'https:///id.example', 'https:\\\\id.example', 'https://id.example\\a', 'https://', '//id.example'])('is none: %j', (text) => {
+  test.each([
+    '',
+    'id.example',
+    'https:id.example',
+    'https:/id.example',
+    'https:///id.example',
+    'https:\\\\id.example',
+    'https://id.example\\a',
+    'https://',
+    '//id.example',
+  ])('is none: %j', (text) => {
     expect(parseUrl(text)).toBeNull();
   });
 
-  test.each(['\n', '\r', '\t', ' ', '\0', '\x7f', '\x85', '\u00a0', '\u00ad', '\u200b', '\u2028', '\ufeff'])('with %j in it, wherever, is refused', (blank) => {
-    for (const text of [`ht${blank}tps://id.example`, `https://id.ex${blank}ample`, `https://id.example/a${blank}b`, `${blank}https://id.example`, `https://id.example${blank}`]) {
+  test.each([
+    '\n',
+    '\r',
+    '\t',
+    ' ',
+    '\0',
+    '\x7f',
+    '\x85',
+    '\u00a0',
+    '\u00ad',
+    '\u200b',
+    '\u2028',
+    '\ufeff',
+  ])('with %j in it, wherever, is refused', (blank) => {
+    for (const text of [
+      `ht${blank}tps://id.example`,
+      `https://id.ex${blank}ample`,
+      `https://id.example/a${blank}b`,
+      `${blank}https://id.example`,
+      `https://id.example${blank}`,
+    ]) {
       expect([text, parseUrl(text)]).toEqual([text, null]);
     }
   });

@@ -6,5 +6,9 @@ export const hasBlanks = (text: string): boolean => /[\p{C}\p{Z}]/u.test(text);
  * blanks around it, adds slashes after the scheme, and turns backslashes, without a word.
  */
 export function parseUrl(text: string): URL | null {
-  return /^[a-z][a-z0-9+.-]*:\/\/[^/\\][^\\]*$/i.test(text) && !hasBlanks(text) && URL.canParse(text) ? new URL(text) : null;
+  return /^[a-z][a-z0-9+.-]*:\/\/[^/\\][^\\]*$/i.test(text) &&
+    !hasBlanks(text) &&
+    URL.canParse(text)
+    ? new URL(text)
+    : null;
 }

@@ -1,39 +1,51 @@
-import { PrismaPg } from '@prisma/adapter-pg';
 import pg from 'pg';
-import { PrismaClient } from './generated/prisma/client.js';
+import { clientOptions } from './connection.js';
+import { parseDatabaseUrl } from './databaseAddress.js';
 import { POSTGRES_TIMEOUTS } from './timeouts.js';
+import { type Typed, TypedClient } from './typedClient.js';
 
 /** One statement at a time, with parameters; rows typed by the caller, who wrote the columns. */
 export interface Sql {
-  query<Row extends object = Record<string, unknown>>(text: string, values?: readonly unknown[]): Promise<Row[]>;
+  query<Row extends object = Record<string, unknown>>(
+    text: string,
+    values?: readonly unknown[],
+  ): Promise<Row[]>;
 }
 
 /** As PostgreSQL itself says it: worth another try. */
 const TOO_MANY_CONNECTIONS = '53300';
 const READ_ONLY = '25006';
 
-/** Tokens are left out of every typed read; only statements that name their columns see them. */
-const omit = { userSession: { accessToken: true, refreshToken: true, idToken: true } } as const;
-const client = (pool: pg.Pool) => new PrismaClient({ adapter: new PrismaPg(pool), omit });
-
 export interface Database {
-  readonly prisma: ReturnType<typeof client>;
+  /** Prisma's client, for typed reads and writes that are not hot; loaded with the first call. */
+  typed(): Promise<Typed>;
   /** The pool under everything, for those who need a connection of their own. */
   readonly pool: pg.Pool;
   readonly sql: Sql;
+  /** The same on a connection that requests cannot take, where one is kept: for what must not wait behind them. */
+  readonly apart: Sql;
   /** Runs statements on one connection; commits when `work` resolves, else rolls back. `bounds` are PostgreSQL's to keep. */
-  transaction<Result>(work: (sql: Sql) => Promise<Result>, bounds?: TransactionBounds): Promise<Result>;
+  transaction<Result>(
+    work: (sql: Sql) => Promise<Result>,
+    bounds?: TransactionBounds,
+  ): Promise<Result>;
   /** Passes where PostgreSQL answers and takes writes. */
   ping(): Promise<void>;
   close(): Promise<void>;
 }
 
 /** How long each statement of a transaction may wait for locks, and take. */
-export interface TransactionBounds { readonly lockMs: number; readonly statementMs?: number }
+export interface TransactionBounds {
+  readonly lockMs: number;
+  readonly statementMs?: number;
+}
 
 export interface DatabaseOptions {
   url: string;
-  maxConnections?: number;
+  /** Default: `connection_limit` of the URL, else 10. */
+  maxConnections?: number | undefined;
+  /** Whether one of them is kept for `apart`. */
+  keepOneApart?: boolean;
   applicationName?: string;
   /** Waiting for a connection, and for a statement's answer. Short: a caller is waiting. */
   connectTimeoutMs?: number;
@@ -43,19 +55,30 @@ export interface DatabaseOptions {
 
 /** Opens nothing yet: connections are made as they are needed and made anew after an outage. */
 export function openDatabase(options: DatabaseOptions): Database {
-  const pool = new pg.Pool({
-    connectionString: options.url,
-    max: options.maxConnections ?? POSTGRES_TIMEOUTS.maxConnections,
-    application_name: options.applicationName ?? 'session-gateway',
-    connectionTimeoutMillis: options.connectTimeoutMs ?? POSTGRES_TIMEOUTS.connectMs,
-    query_timeout: options.queryTimeoutMs ?? POSTGRES_TIMEOUTS.queryMs,
+  const maxConnections =
+    options.maxConnections ??
+    parseDatabaseUrl(options.url).connectionLimit ??
+    POSTGRES_TIMEOUTS.maxConnections;
+  const settings: pg.PoolConfig = {
+    ...clientOptions(options.url, {
+      application_name: options.applicationName ?? 'session-gateway',
+      connectionTimeoutMillis: options.connectTimeoutMs ?? POSTGRES_TIMEOUTS.connectMs,
+      query_timeout: options.queryTimeoutMs ?? POSTGRES_TIMEOUTS.queryMs,
+      keepAlive: true,
+    }),
     idleTimeoutMillis: POSTGRES_TIMEOUTS.idleMs,
-    keepAlive: true,
-  });
+  };
+  const keepsOne = (options.keepOneApart ?? false) && maxConnections > 1;
+  const pool = new pg.Pool({ ...settings, max: maxConnections - (keepsOne ? 1 : 0) });
+  const apart = keepsOne ? new pg.Pool({ ...settings, max: 1 }) : pool;
+  const pools = new Set([pool, apart]);
   // Without a listener an idle connection that breaks would end the process.
-  pool.on('error', (error) => options.onError?.(error));
+  for (const each of pools) each.on('error', (error) => options.onError?.(error));
   const refuseCrowd = (): void => {
-    if (pool.waitingCount >= POSTGRES_TIMEOUTS.maxWaiting) throw Object.assign(new Error('too many callers wait for a connection to PostgreSQL'), { code: TOO_MANY_CONNECTIONS });
+    if (pool.waitingCount >= POSTGRES_TIMEOUTS.maxWaiting)
+      throw Object.assign(new Error('too many callers wait for a connection to PostgreSQL'), {
+        code: TOO_MANY_CONNECTIONS,
+      });
   };
   const on = (queryable: Pick<pg.Pool, 'query'>): Sql => ({
     async query<Row extends object>(text: string, values: readonly unknown[] = []) {
@@ -64,17 +87,20 @@ export function openDatabase(options: DatabaseOptions): Database {
     },
   });
   const sql = on(pool);
-  const prisma = client(pool);
+  const typed = new TypedClient(pool);
   return {
-    prisma,
+    typed: () => typed.get(),
     pool,
     sql,
+    apart: apart === pool ? sql : on(apart),
     async transaction(work, bounds) {
       refuseCrowd();
       const connection = await pool.connect();
       let broken: Error | undefined;
       // The pool listens to idle connections only, and one that breaks between two statements would end the process.
-      const onBroken = (error: Error): void => { broken = error; };
+      const onBroken = (error: Error): void => {
+        broken = error;
+      };
       connection.on('error', onBroken);
       try {
         await connection.query(begin(bounds));
@@ -84,7 +110,10 @@ export function openDatabase(options: DatabaseOptions): Database {
       } catch (error) {
         // A connection that cannot even roll back is thrown away, and its transaction with it; one that is mute is not asked.
         if (error instanceof Error && error.message === 'Query read timeout') broken = error;
-        else await connection.query('ROLLBACK').catch((fault: Error) => { broken = fault; });
+        else
+          await connection.query('ROLLBACK').catch((fault: Error) => {
+            broken = fault;
+          });
         throw error;
       } finally {
         connection.off('error', onBroken);
@@ -92,12 +121,18 @@ export function openDatabase(options: DatabaseOptions): Database {
       }
     },
     async ping() {
-      const [row] = await sql.query<{ read_only: string }>(`SELECT current_setting('transaction_read_only') AS read_only`);
-      if (row?.read_only === 'on') throw Object.assign(new Error('PostgreSQL takes no writes: it is a replica, or set to read-only'), { code: READ_ONLY });
+      const [row] = await sql.query<{ read_only: string }>(
+        `SELECT current_setting('transaction_read_only') AS read_only`,
+      );
+      if (row?.read_only === 'on')
+        throw Object.assign(
+          new Error('PostgreSQL takes no writes: it is a replica, or set to read-only'),
+          { code: READ_ONLY },
+        );
     },
     async close() {
-      await prisma.$disconnect();
-      if (!pool.ended) await pool.end();
+      await typed.close();
+      for (const each of pools) if (!each.ended) await each.end();
     },
   };
 }

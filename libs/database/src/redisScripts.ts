@@ -6,12 +6,13 @@ export const CHANGES = 'session-gateway:changes';
 /** Layout of a value in Redis: version as 4 bytes big-endian, then the value. A tombstone is the empty string. */
 export const VERSION_BYTES = 4;
 
-// Compared as numbers in one step on the server: a late write must see a newer entry or a tombstone.
+// Compared as numbers in one step on the server: a late write must see a newer entry or a tombstone. A key of another type
+// is nothing of ours and gives way; of a huge value only the version is looked at.
 const PUT = `
-local held = redis.call('GET', KEYS[1])
+local held = redis.call('TYPE', KEYS[1]).ok == 'string' and redis.call('GETRANGE', KEYS[1], 0, ${VERSION_BYTES - 1})
 local version = struct.unpack('>I4', ARGV[1])
 if held then
-  if #held == 0 then return 0 end
+  if #held == 0 and redis.call('PTTL', KEYS[1]) >= 0 then return 0 end
   if #held >= 4 and struct.unpack('>I4', held) > version then return 0 end
 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
@@ -37,12 +38,19 @@ export interface Scripts {
 
 /** Each touches one key, as a cluster demands. */
 export function withScripts(redis: Redis | Cluster): Scripts {
-  for (const [name, lua] of [['putNewer', PUT], ['buryLonger', BURY], ['removeEntry', REMOVE]] as const) redis.defineCommand(name, { numberOfKeys: 1, lua });
+  for (const [name, lua] of [
+    ['putNewer', PUT],
+    ['buryLonger', BURY],
+    ['removeEntry', REMOVE],
+  ] as const)
+    redis.defineCommand(name, { numberOfKeys: 1, lua });
   return redis as unknown as Scripts;
 }
 
 /** @returns null for what no script of ours publishes */
 export function readChange(message: string): { key: string; version: number | null } | null {
   const [, version, key] = /^(?:(\d{1,10}) )?([!-~]+)$/.exec(message) ?? [];
-  return key === undefined ? null : { key, version: version === undefined ? null : Number(version) };
+  return key === undefined
+    ? null
+    : { key, version: version === undefined ? null : Number(version) };
 }

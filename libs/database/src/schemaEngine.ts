@@ -1,40 +1,60 @@
+import { existsSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
-import { join, resolve } from 'node:path';
-import { bindMigrationAwareSqlAdapterFactory, type SqlDriverAdapter, type SqlMigrationAwareDriverAdapterFactory } from '@prisma/driver-adapter-utils';
+import { dirname, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import {
+  bindMigrationAwareSqlAdapterFactory,
+  type SqlDriverAdapter,
+  type SqlMigrationAwareDriverAdapterFactory,
+} from '@prisma/driver-adapter-utils';
 import type { MigrationList, SchemaEngine } from '@prisma/schema-engine-wasm';
 import * as bindings from '@prisma/schema-engine-wasm/schema_engine_bg';
-import type pg from 'pg';
 import { DatabaseError } from './errors.js';
 
 const glue = bindings as unknown as WebAssembly.ModuleImports & {
   __wbg_set_wasm(exports: WebAssembly.Exports): void;
-  SchemaEngine: { new: (options: { datamodels: [string, string][] }, log: (line: string) => void, adapter: unknown) => Promise<SchemaEngine> };
+  SchemaEngine: {
+    new: (
+      options: { datamodels: [string, string][] },
+      log: (line: string) => void,
+      adapter: unknown,
+    ) => Promise<SchemaEngine>;
+  };
 };
+
+const ENGINE = 'schema_engine_bg.wasm';
+
+/** Beside a packaged program, or in the package that it comes with. */
+function engineFile(): string {
+  const beside = fileURLToPath(new URL(ENGINE, import.meta.url));
+  if (existsSync(beside)) return beside;
+  const bindingsFile = createRequire(import.meta.url).resolve(
+    '@prisma/schema-engine-wasm/schema_engine_bg',
+  );
+  return join(dirname(bindingsFile), ENGINE);
+}
 
 let loaded: Promise<void> | undefined;
 
 /** The package's own entry imports its .wasm file as a module, which Node 20 cannot do; this instantiates it, once. */
 function load(): Promise<void> {
   loaded ??= (async () => {
-    const file = createRequire(import.meta.url).resolve('@prisma/schema-engine-wasm/schema_engine_bg').replace(/\.js$/, '.wasm');
+    const file = engineFile();
     const imports: WebAssembly.ModuleImports = { ...glue };
     // The engine never clears the timer of its advisory lock: unreferenced, it cannot keep the process waiting.
     for (const [name, call] of Object.entries(glue)) {
       if (!name.startsWith('__wbg_setTimeout_')) continue;
-      imports[name] = (...args: unknown[]) => (call as unknown as (...all: unknown[]) => NodeJS.Timeout)(...args).unref();
+      imports[name] = (...args: unknown[]) =>
+        (call as unknown as (...all: unknown[]) => NodeJS.Timeout)(...args).unref();
     }
-    const { instance } = await WebAssembly.instantiate(await readFile(file), { './schema_engine_bg.js': imports });
+    const { instance } = await WebAssembly.instantiate(await readFile(file), {
+      './schema_engine_bg.js': imports,
+    });
     glue.__wbg_set_wasm(instance.exports);
     (instance.exports['__wbindgen_start'] as () => void)();
   })();
   return loaded;
-}
-
-/** The schema that a connection's search path leads to, which the engine has to be told of. */
-export async function currentSchema(client: pg.Client): Promise<string> {
-  const { rows: [row] } = await client.query<{ name: string | null }>('SELECT current_schema() AS name');
-  return row?.name ?? 'public';
 }
 
 /**
@@ -54,7 +74,8 @@ export async function withSchemaEngine<Result>(
       return await asking;
     } catch (error) {
       // A table that is missing is the migration's mistake; elsewhere it means that migrations are still to come.
-      if ((error as { cause?: { originalCode?: string } }).cause?.originalCode !== '42P01') fault = error;
+      if ((error as { cause?: { originalCode?: string } }).cause?.originalCode !== '42P01')
+        fault = error;
       throw error;
     }
   };
@@ -66,7 +87,8 @@ export async function withSchemaEngine<Result>(
     one.queryRaw = (query) => noting(queryRaw.call(one, query));
     // The adapter's own splits a script at every semicolon, also inside a function's body. Sent whole and without
     // parameters it is one simple query, and so one transaction: a migration applies wholly or not at all.
-    one.executeScript = async (script) => void (await one.executeRaw({ sql: script, args: [], argTypes: [] }));
+    one.executeScript = async (script) =>
+      void (await one.executeRaw({ sql: script, args: [], argTypes: [] }));
     return one;
   };
   const tracked: SqlMigrationAwareDriverAdapterFactory = {
@@ -79,7 +101,10 @@ export async function withSchemaEngine<Result>(
   let engine: SchemaEngine | undefined;
   try {
     engine = await glue.SchemaEngine.new(
-      { datamodels: [[schemaPath, await readFile(schemaPath, 'utf8')]] }, () => undefined, bindMigrationAwareSqlAdapterFactory(tracked));
+      { datamodels: [[schemaPath, await readFile(schemaPath, 'utf8')]] },
+      () => undefined,
+      bindMigrationAwareSqlAdapterFactory(tracked),
+    );
     return await work(engine, await listMigrations(resolve(prismaDir, 'migrations')));
   } catch (error) {
     if (error instanceof DatabaseError || !(error instanceof Error)) throw error;
@@ -94,19 +119,38 @@ export async function withSchemaEngine<Result>(
 function oneLine(message: string): string {
   const [said = '', ...trace] = message.split(/\n\s+\d+: /);
   const migration = /migration_name="([^"]+)"/.exec(trace.join())?.[1];
-  const text = said.replace(/^external connector error\n/, '').split('\n').map((line) => line.trim()).filter(Boolean).join(' ');
+  const text = said
+    .replace(/^external connector error\n/, '')
+    .split('\n')
+    .map((line) => line.trim())
+    .filter(Boolean)
+    .join(' ');
   return migration ? `${migration}: ${text}` : text;
 }
 
 export async function listMigrations(baseDir: string): Promise<MigrationList> {
-  const names = (await readdir(baseDir, { withFileTypes: true })).filter((entry) => entry.isDirectory()).map((entry) => entry.name).sort();
+  const names = (await readdir(baseDir, { withFileTypes: true }))
+    .filter((entry) => entry.isDirectory())
+    .map((entry) => entry.name)
+    .sort();
   return {
     baseDir,
-    lockfile: { path: 'migration_lock.toml', content: await readFile(join(baseDir, 'migration_lock.toml'), 'utf8') },
+    lockfile: {
+      path: 'migration_lock.toml',
+      content: await readFile(join(baseDir, 'migration_lock.toml'), 'utf8'),
+    },
     shadowDbInitScript: '',
-    migrationDirectories: await Promise.all(names.map(async (path) => ({
-      path,
-      migrationFile: { path: 'migration.sql', content: { tag: 'ok' as const, value: await readFile(join(baseDir, path, 'migration.sql'), 'utf8') } },
-    }))),
+    migrationDirectories: await Promise.all(
+      names.map(async (path) => ({
+        path,
+        migrationFile: {
+          path: 'migration.sql',
+          content: {
+            tag: 'ok' as const,
+            value: await readFile(join(baseDir, path, 'migration.sql'), 'utf8'),
+          },
+        },
+      })),
+    ),
   };
 }

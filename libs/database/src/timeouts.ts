@@ -1,4 +1,4 @@
-/** PostgreSQL: what a caller waits for at most, and how many wait at once. docs/timeouts.md says what follows from it. */
+/** PostgreSQL: what a caller waits for at most, and how many wait at once. docs/operate/timeouts.md says what follows from it. */
 export const POSTGRES_TIMEOUTS = {
   /** For a connection, new or from the pool. */
   connectMs: 1_000,
@@ -19,12 +19,7 @@ export const REDIS_TIMEOUTS = {
   connectMs: 1_000,
   /** After a command that was not answered in time, nothing is asked for so long. */
   pauseMs: 1_000,
-  /** A tombstone that Redis did not take is sent again after so long. */
-  buryAgainMs: 250,
   /** A connection on which nothing is answered for so long is made anew. */
   silenceMs: 3_000,
   reconnectMs: 250,
-  /** Pause between proofs that messages are heard, and how long one holds. */
-  heartbeatMs: 250,
-  heardForMs: 750,
 } as const;

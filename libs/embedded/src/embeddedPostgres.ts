@@ -1,6 +1,16 @@
 import { execFile, spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { chownSync, closeSync, existsSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chownSync,
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { connect, createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -24,7 +34,11 @@ export interface EmbeddedPostgres {
 }
 
 /** Starts the PostgreSQL of a data folder, or finds it running. The first start makes the folder. */
-export async function startEmbeddedPostgres({ dataDir }: { dataDir: string }): Promise<EmbeddedPostgres> {
+export async function startEmbeddedPostgres({
+  dataDir,
+}: {
+  dataDir: string;
+}): Promise<EmbeddedPostgres> {
   const cluster = join(dataDir, 'cluster');
   const password = readOrCreateSecret(join(dataDir, 'password'));
   const found = (running: Running, startedHere: boolean): EmbeddedPostgres => ({
@@ -47,7 +61,9 @@ export async function startEmbeddedPostgres({ dataDir }: { dataDir: string }): P
     if (attempts++ === ATTEMPTS) break;
     server = await launch(dataDir, cluster, log);
   }
-  throw new Error(`the embedded PostgreSQL does not start (${server?.exit ?? 'no answer in time'}): see ${log}, or set DATABASE_URL`);
+  throw new Error(
+    `the embedded PostgreSQL does not start (${server?.exit ?? 'no answer in time'}): see ${log}, or set DATABASE_URL`,
+  );
 }
 
 interface Launched {
@@ -58,18 +74,39 @@ interface Launched {
 
 async function launch(dataDir: string, cluster: string, log: string): Promise<Launched> {
   const port = await freePort();
-  const settings = { listen_addresses: '127.0.0.1', port, unix_socket_directories: '', max_connections: 100, shared_buffers: '64MB' };
-  const { command, args, ...user } = withoutRoot(postgresBinaries().postgres, ['-D', cluster, ...Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`])], [cluster]);
+  const settings = {
+    listen_addresses: '127.0.0.1',
+    port,
+    unix_socket_directories: '',
+    max_connections: 100,
+    shared_buffers: '64MB',
+  };
+  const { command, args, ...user } = withoutRoot(
+    postgresBinaries().postgres,
+    [
+      '-D',
+      cluster,
+      ...Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`]),
+    ],
+    [cluster],
+  );
   const output = openSync(log, 'a', 0o600);
   // A session of its own: Ctrl-C on the terminal is for the gateway, which stops this one when it is done with it.
-  const child = spawn(command, args, { ...user, detached: true, stdio: ['ignore', output, output], env: environment(dataDir) });
+  const child = spawn(command, args, {
+    ...user,
+    detached: true,
+    stdio: ['ignore', output, output],
+    env: environment(dataDir),
+  });
   closeSync(output);
   child.unref();
   const server: Launched = { pid: child.pid, exit: null };
   // Whatever ends this process: nobody else knows of the server. It need not be waited for, the next start does that.
   const end = (): void => void child.kill('SIGINT');
   process.once('exit', end);
-  child.once('error', (error) => { server.exit = error.message; });
+  child.once('error', (error) => {
+    server.exit = error.message;
+  });
   child.once('exit', (code, signal) => {
     server.exit = `it ended with ${code ?? signal ?? 'an error'}`;
     process.off('exit', end);
@@ -77,14 +114,19 @@ async function launch(dataDir: string, cluster: string, log: string): Promise<La
   return server;
 }
 
-interface Running { pid: number; port: number }
+interface Running {
+  pid: number;
+  port: number;
+}
 
 const isLocked = (cluster: string): boolean => existsSync(join(cluster, 'postmaster.pid'));
 
 /** The server that says it is ready and answers on its port; a left-over pid file of a process that is no PostgreSQL is removed. */
 async function runningOne(cluster: string): Promise<Running | null> {
   const file = join(cluster, 'postmaster.pid');
-  const lines = readOrEmpty(file).split('\n').map((line) => line.trim());
+  const lines = readOrEmpty(file)
+    .split('\n')
+    .map((line) => line.trim());
   const [pid, port, status] = [Number(lines[0]), Number(lines[3]), lines[7]];
   if (!pid) return null;
   if (!/postgres|setpriv/.test(programOf(pid))) {
@@ -103,14 +145,33 @@ async function initialise(dataDir: string, cluster: string, password: string): P
   writeFileSync(passwordFile, password, { mode: 0o600 });
   if (user) for (const path of [draft, passwordFile]) chownSync(path, user.uid, user.gid);
   try {
-    const { command, args, ...as } = withoutRoot(initdb, ['-D', draft, '-U', USER, '-A', 'scram-sha-256', `--pwfile=${passwordFile}`, '-E', 'UTF8', '--locale=C', '--no-sync'], [draft]);
+    const { command, args, ...as } = withoutRoot(
+      initdb,
+      [
+        '-D',
+        draft,
+        '-U',
+        USER,
+        '-A',
+        'scram-sha-256',
+        `--pwfile=${passwordFile}`,
+        '-E',
+        'UTF8',
+        '--locale=C',
+        '--no-sync',
+      ],
+      [draft],
+    );
     await run(command, [...args], { ...as, env: environment(dataDir) });
     // Of several processes at once, the first to finish provides the files.
     if (!existsSync(cluster)) renameSync(draft, cluster);
   } catch (error) {
     if (existsSync(join(cluster, 'PG_VERSION'))) return;
     const { stderr } = error as { stderr?: string };
-    throw new Error(`the embedded PostgreSQL cannot be set up in ${dataDir}: ${stderr?.trim().split('\n').pop() ?? String(error)}; see DATA_DIR, or set DATABASE_URL`, { cause: error });
+    throw new Error(
+      `the embedded PostgreSQL cannot be set up in ${dataDir}: ${stderr?.trim().split('\n').pop() ?? String(error)}; see DATA_DIR, or set DATABASE_URL`,
+      { cause: error },
+    );
   } finally {
     rmSync(passwordFile, { force: true });
     rmSync(draft, { recursive: true, force: true });
@@ -120,7 +181,8 @@ async function initialise(dataDir: string, cluster: string, password: string): P
 async function stop(pid: number): Promise<void> {
   // SIGINT is PostgreSQL's fast shutdown: it ends connections and writes everything down.
   if (!signal(pid, 'SIGINT')) return;
-  for (const end = Date.now() + START_TIMEOUT_MS; Date.now() < end && signal(pid, 0); ) await delay(20);
+  for (const end = Date.now() + START_TIMEOUT_MS; Date.now() < end && signal(pid, 0);)
+    await delay(20);
 }
 
 function signal(pid: number, name: NodeJS.Signals | 0): boolean {
@@ -151,10 +213,12 @@ function answers(port: number): Promise<boolean> {
 
 function freePort(): Promise<number> {
   return new Promise((resolve, reject) => {
-    const server = createServer().once('error', reject).listen(0, '127.0.0.1', () => {
-      const address = server.address();
-      server.close(() => resolve(typeof address === 'object' && address ? address.port : 0));
-    });
+    const server = createServer()
+      .once('error', reject)
+      .listen(0, '127.0.0.1', () => {
+        const address = server.address();
+        server.close(() => resolve(typeof address === 'object' && address ? address.port : 0));
+      });
   });
 }
 
@@ -167,4 +231,9 @@ function readOrEmpty(file: string): string {
 }
 
 /** PostgreSQL takes locale and time zone from its environment; a clean one makes all machines alike. */
-const environment = (home: string): NodeJS.ProcessEnv => ({ PATH: process.env['PATH'], LC_ALL: 'C', TZ: 'UTC', HOME: home });
+const environment = (home: string): NodeJS.ProcessEnv => ({
+  PATH: process.env['PATH'],
+  LC_ALL: 'C',
+  TZ: 'UTC',
+  HOME: home,
+});

@@ -2,19 +2,26 @@ import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import type { Adapter, AdapterConstructor, AdapterPayload } from 'oidc-provider';
 
-interface Entry { payload: AdapterPayload; expiresAt: number | null }
+interface Entry {
+  payload: AdapterPayload;
+  expiresAt: number | null;
+}
 
 const WRITE_AFTER_MS = 200;
 
 /** oidc-provider's storage in one JSON file, so that restarting the gateway logs nobody out. For development only. */
-export function createFileAdapter(file: string): { adapter: AdapterConstructor; flush: () => void } {
+export function createFileAdapter(file: string): {
+  adapter: AdapterConstructor;
+  flush: () => void;
+} {
   const entries = new Map<string, Entry>(Object.entries(read(file)));
   let timer: NodeJS.Timeout | undefined;
 
   const flush = (): void => {
     clearTimeout(timer);
     timer = undefined;
-    for (const [key, { expiresAt }] of entries) if (expiresAt !== null && expiresAt < Date.now()) entries.delete(key);
+    for (const [key, { expiresAt }] of entries)
+      if (expiresAt !== null && expiresAt < Date.now()) entries.delete(key);
     mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
     writeFileSync(`${file}.draft`, JSON.stringify(Object.fromEntries(entries)), { mode: 0o600 });
     renameSync(`${file}.draft`, file);
@@ -24,14 +31,19 @@ export function createFileAdapter(file: string): { adapter: AdapterConstructor; 
   };
   const live = (key: string): AdapterPayload | undefined => {
     const entry = entries.get(key);
-    return entry && (entry.expiresAt === null || entry.expiresAt > Date.now()) ? entry.payload : undefined;
+    return entry && (entry.expiresAt === null || entry.expiresAt > Date.now())
+      ? entry.payload
+      : undefined;
   };
 
   class FileAdapter implements Adapter {
     constructor(private readonly model: string) {}
 
     async upsert(id: string, payload: AdapterPayload, expiresIn: number): Promise<void> {
-      entries.set(`${this.model}:${id}`, { payload, expiresAt: expiresIn ? Date.now() + expiresIn * 1000 : null });
+      entries.set(`${this.model}:${id}`, {
+        payload,
+        expiresAt: expiresIn ? Date.now() + expiresIn * 1000 : null,
+      });
       changed();
     }
 
@@ -40,7 +52,8 @@ export function createFileAdapter(file: string): { adapter: AdapterConstructor; 
     }
 
     async findByUid(uid: string): Promise<AdapterPayload | undefined> {
-      for (const [key, { payload }] of entries) if (key.startsWith(`${this.model}:`) && payload.uid === uid) return live(key);
+      for (const [key, { payload }] of entries)
+        if (key.startsWith(`${this.model}:`) && payload.uid === uid) return live(key);
       return undefined;
     }
 
@@ -60,7 +73,8 @@ export function createFileAdapter(file: string): { adapter: AdapterConstructor; 
     }
 
     async revokeByGrantId(grantId: string): Promise<void> {
-      for (const [key, { payload }] of entries) if (payload.grantId === grantId) entries.delete(key);
+      for (const [key, { payload }] of entries)
+        if (payload.grantId === grantId) entries.delete(key);
       changed();
     }
   }

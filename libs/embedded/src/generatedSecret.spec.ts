@@ -7,7 +7,7 @@ import { readOrCreateSecret } from './generatedSecret.js';
 const folder = mkdtempSync(join(tmpdir(), 'session-gateway-secret-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 
-test('a generated secret is 32 random bytes for the owner\'s eyes only, and stays the same', () => {
+test("a generated secret is 32 random bytes for the owner's eyes only, and stays the same", () => {
   const file = join(folder, 'deep/down/a.key');
   const secret = readOrCreateSecret(file);
   expect(Buffer.from(secret, 'base64url')).toHaveLength(32);

@@ -1,6 +1,8 @@
 /** The development provider's pages: plain HTML, no script but the one that confirms a logout which was asked for. */
 export function loginPage(options: { action: string; hint: string; failed: boolean }): string {
-  return page('Log in', `<h1>Log in</h1>
+  return page(
+    'Log in',
+    `<h1>Log in</h1>
 <p class="note">Development provider. Log in as <b>demo</b>, password <b>demo</b>.</p>
 ${options.failed ? '<p class="error" role="alert">User name or password is wrong.</p>' : ''}
 <form method="post" action="${escapeHtml(options.action)}">
@@ -9,7 +11,8 @@ ${options.failed ? '<p class="error" role="alert">User name or password is wrong
 <label for="password">Password</label>
 <input id="password" name="password" type="password" autocomplete="current-password" required>
 <button type="submit">Log in</button>
-</form>`);
+</form>`,
+  );
 }
 
 export function messagePage(title: string, text: string): string {
@@ -18,9 +21,15 @@ export function messagePage(title: string, text: string): string {
 
 /** `form` is oidc-provider's own, which holds the token that makes it genuine. */
 export function logoutPage(form: string, confirmed: boolean): string {
-  const completed = form.replace('</form>', '<input type="hidden" name="logout" value="yes"><button type="submit">Log out</button></form>');
-  return page('Log out', `<h1>Log out</h1><p>Do you want to log out?</p>${completed}
-${confirmed ? '<script>document.forms[0].submit()</script>' : ''}`);
+  const completed = form.replace(
+    '</form>',
+    '<input type="hidden" name="logout" value="yes"><button type="submit">Log out</button></form>',
+  );
+  return page(
+    'Log out',
+    `<h1>Log out</h1><p>Do you want to log out?</p>${completed}
+${confirmed ? '<script>document.forms[0].submit()</script>' : ''}`,
+  );
 }
 
 const page = (title: string, body: string): string => `<!doctype html>
@@ -54,4 +63,5 @@ ${body}
 </html>
 `;
 
-const escapeHtml = (text: string): string => text.replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`);
+const escapeHtml = (text: string): string =>
+  text.replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`);

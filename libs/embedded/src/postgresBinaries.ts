@@ -15,7 +15,10 @@ export function postgresBinaries(): PostgresBinaries {
   try {
     folder = join(dirname(embedded.resolve(platform)), '..', 'native', 'bin');
   } catch (cause) {
-    throw new Error(`there is no embedded PostgreSQL for ${process.platform}-${process.arch}: set DATABASE_URL`, { cause });
+    throw new Error(
+      `there is no embedded PostgreSQL for ${process.platform}-${process.arch}: set DATABASE_URL`,
+      { cause },
+    );
   }
   return { initdb: join(folder, 'initdb'), postgres: join(folder, 'postgres') };
 }
@@ -39,16 +42,31 @@ export function runAsUnprivileged(): { uid: number; gid: number } | undefined {
  * How to start a program that refuses to run as root, and that must reach `folders`. Where root's folders are closed to
  * others, as a fresh clone's may be, setpriv gives that one process the right to pass through them.
  */
-export function withoutRoot(command: string, args: readonly string[], folders: readonly string[]): ProgramStart {
+export function withoutRoot(
+  command: string,
+  args: readonly string[],
+  folders: readonly string[],
+): ProgramStart {
   const user = runAsUnprivileged();
   if (!user) return { command, args };
   if ([command, ...folders].every(othersCanReach)) return { command, args, ...user };
-  const setpriv = (process.env['PATH'] ?? '').split(delimiter).map((folder) => join(folder, 'setpriv')).find(existsSync);
+  const setpriv = (process.env['PATH'] ?? '')
+    .split(delimiter)
+    .map((folder) => join(folder, 'setpriv'))
+    .find(existsSync);
   if (!setpriv) {
-    throw new Error(`PostgreSQL does not run as root, and no other user can reach ${folders.join(' or ')}: run as an ordinary user, install setpriv (util-linux), or set DATABASE_URL`);
+    throw new Error(
+      `PostgreSQL does not run as root, and no other user can reach ${folders.join(' or ')}: run as an ordinary user, install setpriv (util-linux), or set DATABASE_URL`,
+    );
   }
   const rights = '+dac_override,+dac_read_search';
-  const options = [`--reuid=${user.uid}`, `--regid=${user.gid}`, '--clear-groups', `--inh-caps=${rights}`, `--ambient-caps=${rights}`];
+  const options = [
+    `--reuid=${user.uid}`,
+    `--regid=${user.gid}`,
+    '--clear-groups',
+    `--inh-caps=${rights}`,
+    `--ambient-caps=${rights}`,
+  ];
   return { command: setpriv, args: [...options, '--', command, ...args] };
 }
 

@@ -1,3 +1,5 @@
+import type { Reason } from './reasons.js';
+
 /** Every way in which this library fails; the gateway's table maps each code to a status, a cookie effect and a metric. */
 export type AuthErrorCode =
   | 'keyring_invalid'
@@ -6,6 +8,7 @@ export type AuthErrorCode =
   | 'token_unreadable'
   | 'provider_unavailable'
   | 'provider_rejected'
+  | 'storage_unavailable'
   | 'reauthentication_required'
   | 'callback_rejected'
   | 'logout_token_invalid'
@@ -16,8 +19,10 @@ export type KeyErrorCode = Extract<AuthErrorCode, `key${string}`>;
 
 export interface AuthErrorOptions {
   /** Finer than the code, for logs and metrics; never shown to a client. */
-  reason?: string;
-  /** Seconds after which the provider is worth another try (RFC 9110 §10.2.3). */
+  reason?: Reason | undefined;
+  /** The provider's own `error` and `error_description`, as `providerWords` makes them. */
+  providerSaid?: string | undefined;
+  /** Seconds after which another try is worthwhile (RFC 9110 §10.2.3). */
   retryAfterSeconds?: number | undefined;
   cause?: unknown;
 }
@@ -25,16 +30,28 @@ export interface AuthErrorOptions {
 /** The one error class of this library. Messages are for operators and hold no token, key, cookie or ciphertext. */
 export class AuthError extends Error {
   override readonly name = 'AuthError';
-  readonly reason: string | undefined;
+  readonly reason: Reason | undefined;
+  readonly providerSaid: string | undefined;
   readonly retryAfterSeconds: number | undefined;
 
-  constructor(readonly code: AuthErrorCode, message: string, options: AuthErrorOptions = {}) {
+  constructor(
+    readonly code: AuthErrorCode,
+    message: string,
+    options: AuthErrorOptions = {},
+  ) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.reason = options.reason;
+    this.providerSaid = options.providerSaid;
     this.retryAfterSeconds = options.retryAfterSeconds;
   }
 }
 
-export function isAuthError<Code extends AuthErrorCode>(error: unknown, ...codes: Code[]): error is AuthError & { code: Code } {
-  return error instanceof AuthError && (codes.length === 0 || (codes as AuthErrorCode[]).includes(error.code));
+export function isAuthError<Code extends AuthErrorCode>(
+  error: unknown,
+  ...codes: Code[]
+): error is AuthError & { code: Code } {
+  return (
+    error instanceof AuthError &&
+    (codes.length === 0 || (codes as AuthErrorCode[]).includes(error.code))
+  );
 }

@@ -24,6 +24,10 @@ describe('the cookie jar', () => {
     const jar = new CookieJar();
     jar.take('s=1; Secure; Path=/', 'https://a.test/');
     jar.take('l=1; Secure; Path=/', 'http://127.0.0.1:3000/');
-    expect([jar.header('http://a.test/'), jar.header('https://a.test/'), jar.header('http://127.0.0.1/')]).toEqual(['', 's=1', 'l=1']);
+    expect([
+      jar.header('http://a.test/'),
+      jar.header('https://a.test/'),
+      jar.header('http://127.0.0.1/'),
+    ]).toEqual(['', 's=1', 'l=1']);
   });
 });

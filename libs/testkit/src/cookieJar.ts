@@ -18,7 +18,9 @@ export class CookieJar {
 
   /** Live cookies, all of them or those that go to `url`, longest path first. */
   list(url?: string | URL): Cookie[] {
-    this.#cookies = this.#cookies.filter(({ expiresAt }) => expiresAt === null || expiresAt.getTime() > Date.now());
+    this.#cookies = this.#cookies.filter(
+      ({ expiresAt }) => expiresAt === null || expiresAt.getTime() > Date.now(),
+    );
     if (url === undefined) return [...this.#cookies];
     const to = new URL(url);
     return this.#cookies
@@ -41,7 +43,8 @@ export class CookieJar {
       return found === undefined ? null : found.slice(name.length + 1);
     };
     const domain = attribute('domain')?.replace(/^\./, '').toLowerCase() || null;
-    if (domain !== null && from.hostname !== domain && !from.hostname.endsWith(`.${domain}`)) return;
+    if (domain !== null && from.hostname !== domain && !from.hostname.endsWith(`.${domain}`))
+      return;
     const path = attribute('path');
     this.set({
       name: pair.slice(0, equals),
@@ -58,25 +61,38 @@ export class CookieJar {
 
   /** Puts a cookie in place of the one with its name, host and path. */
   set(cookie: Cookie): void {
-    const same = (other: Cookie): boolean => other.name === cookie.name && other.host === cookie.host && other.path === cookie.path;
+    const same = (other: Cookie): boolean =>
+      other.name === cookie.name && other.host === cookie.host && other.path === cookie.path;
     this.#cookies = [...this.#cookies.filter((other) => !same(other)), cookie];
   }
 
   /** Removes all cookies, or those with this name. */
   clear(name?: string): void {
-    this.#cookies = name === undefined ? [] : this.#cookies.filter((cookie) => cookie.name !== name);
+    this.#cookies =
+      name === undefined ? [] : this.#cookies.filter((cookie) => cookie.name !== name);
   }
 
   /** The `Cookie` header for a request to `url`; empty when there is none to send. */
   header(url: string | URL): string {
-    return this.list(url).map(({ name, value }) => `${name}=${value}`).join('; ');
+    return this.list(url)
+      .map(({ name, value }) => `${name}=${value}`)
+      .join('; ');
   }
 }
 
 function isSentTo(cookie: Cookie, url: URL): boolean {
-  const host = url.hostname === cookie.host || (!cookie.hostOnly && url.hostname.endsWith(`.${cookie.host}`));
-  const path = url.pathname === cookie.path || url.pathname.startsWith(cookie.path.endsWith('/') ? cookie.path : `${cookie.path}/`);
-  return host && path && (!cookie.secure || url.protocol === 'https:' || ['localhost', '127.0.0.1', '[::1]'].includes(url.hostname));
+  const host =
+    url.hostname === cookie.host || (!cookie.hostOnly && url.hostname.endsWith(`.${cookie.host}`));
+  const path =
+    url.pathname === cookie.path ||
+    url.pathname.startsWith(cookie.path.endsWith('/') ? cookie.path : `${cookie.path}/`);
+  return (
+    host &&
+    path &&
+    (!cookie.secure ||
+      url.protocol === 'https:' ||
+      ['localhost', '127.0.0.1', '[::1]'].includes(url.hostname))
+  );
 }
 
 function defaultPath(path: string): string {
@@ -85,7 +101,8 @@ function defaultPath(path: string): string {
 }
 
 function expiry(maxAge: string | null, expires: string | null): Date | null {
-  if (maxAge !== null && /^-?\d+$/.test(maxAge)) return new Date(Date.now() + Number(maxAge) * 1000);
+  if (maxAge !== null && /^-?\d+$/.test(maxAge))
+    return new Date(Date.now() + Number(maxAge) * 1000);
   const date = new Date(expires ?? NaN);
   return Number.isNaN(date.getTime()) ? null : date;
 }

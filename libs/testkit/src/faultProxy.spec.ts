@@ -10,7 +10,9 @@ describe('the fault proxy', () => {
   beforeAll(async () => {
     server = await startServer((request, response) => {
       request.resume();
-      response.writeHead(200, { connection: 'close' }).end('x'.repeat(Number(new URL(request.url ?? '/', 'http://a').searchParams.get('bytes'))));
+      response
+        .writeHead(200, { connection: 'close' })
+        .end('x'.repeat(Number(new URL(request.url ?? '/', 'http://a').searchParams.get('bytes'))));
     });
     proxy = await startFaultProxy({ to: server.port });
   });
@@ -23,7 +25,8 @@ describe('the fault proxy', () => {
     await until(() => proxy.open() === 0, { what: 'the end of all connections' });
   });
 
-  const get = async (bytes: number): Promise<number> => (await (await fetch(proxy.through(`${server.url}/?bytes=${bytes}`))).text()).length;
+  const get = async (bytes: number): Promise<number> =>
+    (await (await fetch(proxy.through(`${server.url}/?bytes=${bytes}`))).text()).length;
 
   test('passes everything on as it is, and counts connections', async () => {
     const before = proxy.accepted();
@@ -51,11 +54,14 @@ describe('the fault proxy', () => {
     expect(await answer).toBe(10);
   });
 
-  test.each([0, 1, 100])('resets a connection after %d bytes of the answer', async (resetAfterBytes) => {
-    proxy.set({ resetAfterBytes });
-    await expect(get(1_000)).rejects.toThrow();
-    expect(proxy.open()).toBe(0);
-  });
+  test.each([0, 1, 100])(
+    'resets a connection after %d bytes of the answer',
+    async (resetAfterBytes) => {
+      proxy.set({ resetAfterBytes });
+      await expect(get(1_000)).rejects.toThrow();
+      expect(proxy.open()).toBe(0);
+    },
+  );
 
   test('lets bytes trickle until the fault is over', async () => {
     proxy.set({ bytesPerSecond: 1 });
@@ -66,7 +72,10 @@ describe('the fault proxy', () => {
   });
 
   test('drops new connections, cuts open ones, and is a good network again when cleared', async () => {
-    const ends = (socket: Socket) => new Promise<string>((resolve) => socket.on('error', ({ message }) => resolve(message)).on('close', () => resolve('closed')));
+    const ends = (socket: Socket) =>
+      new Promise<string>((resolve) =>
+        socket.on('error', ({ message }) => resolve(message)).on('close', () => resolve('closed')),
+      );
     const open = connect(proxy.port, '127.0.0.1');
     const end = ends(open);
     await until(() => proxy.open() === 1, { what: 'the connection' });

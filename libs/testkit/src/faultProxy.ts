@@ -48,7 +48,10 @@ export async function startFaultProxy({ to }: { to: number }): Promise<FaultProx
     client.on('error', () => undefined);
     if (faults.drop) return resetNow(client);
     const upstream = connect({ port: to, host: '127.0.0.1', allowHalfOpen: true, noDelay: true });
-    const link: { sockets: [Socket, Socket]; passed: number } = { sockets: [client, upstream], passed: 0 };
+    const link: { sockets: [Socket, Socket]; passed: number } = {
+      sockets: [client, upstream],
+      passed: 0,
+    };
     links.add(link);
     const reset = (): void => {
       links.delete(link);
@@ -62,12 +65,16 @@ export async function startFaultProxy({ to }: { to: number }): Promise<FaultProx
         const { resetAfterBytes = Infinity, bytesPerSecond = Infinity } = faults;
         const room = resetAfterBytes - link.passed;
         if (room <= 0) return reset();
-        const slice = piece.subarray(at, at + Math.min(room, Math.max(1, Math.floor((bytesPerSecond * SLICE_MS) / 1_000))));
+        const slice = piece.subarray(
+          at,
+          at + Math.min(room, Math.max(1, Math.floor((bytesPerSecond * SLICE_MS) / 1_000))),
+        );
         client.write(slice);
         at += slice.length;
         link.passed += slice.length;
         if (link.passed >= resetAfterBytes) return void setImmediate(reset);
-        if (bytesPerSecond !== Infinity) await Promise.race([later(Math.max(SLICE_MS, 1_000 / bytesPerSecond)), changed.promise]);
+        if (bytesPerSecond !== Infinity)
+          await Promise.race([later(Math.max(SLICE_MS, 1_000 / bytesPerSecond)), changed.promise]);
       }
     });
   });
@@ -86,7 +93,11 @@ export async function startFaultProxy({ to }: { to: number }): Promise<FaultProx
       arrived.resolve();
     });
     let over = false;
-    const closed = once(to, 'close').catch(() => undefined).then(() => { over = true; });
+    const closed = once(to, 'close')
+      .catch(() => undefined)
+      .then(() => {
+        over = true;
+      });
     while (!over && !to.destroyed) {
       const next = held[0];
       if (!next || faults.blackhole) {
@@ -148,10 +159,15 @@ function resetNow(socket: Socket): void {
   else if (!socket.destroyed) socket.resetAndDestroy();
 }
 
-interface Signal { promise: Promise<void>; resolve: () => void }
+interface Signal {
+  promise: Promise<void>;
+  resolve: () => void;
+}
 
 function signal(): Signal {
   let resolve: () => void = () => undefined;
-  const promise = new Promise<void>((done) => { resolve = done; });
+  const promise = new Promise<void>((done) => {
+    resolve = done;
+  });
   return { promise, resolve };
 }

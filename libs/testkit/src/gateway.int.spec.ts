@@ -10,13 +10,16 @@ describe('a gateway as a process of its own', () => {
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), 'testkit-'));
     entry = join(folder, 'main.mjs');
-    await writeFile(entry, `
+    await writeFile(
+      entry,
+      `
       import { createServer } from 'node:http';
       if (process.env.REFUSE) { console.error('REFUSE is set'); process.exit(78); }
       const server = createServer((request, response) => response.end(JSON.stringify(process.env)));
       server.listen(Number(process.env.PORT), process.env.HOST, () => console.log('listening'));
       process.on('SIGTERM', () => { server.closeAllConnections(); server.close(); });
-    `);
+    `,
+    );
   });
   afterAll(() => rm(folder, { recursive: true, force: true }));
 
@@ -25,7 +28,12 @@ describe('a gateway as a process of its own', () => {
     try {
       const gateway = await startGateway({ entry, env: { LOG_LEVEL: 'debug' } });
       const env = (await (await fetch(gateway.url)).json()) as Record<string, string>;
-      expect(env).toMatchObject({ HOST: '127.0.0.1', PORT: String(gateway.port), PUBLIC_URL: gateway.url, LOG_LEVEL: 'debug' });
+      expect(env).toMatchObject({
+        HOST: '127.0.0.1',
+        PORT: String(gateway.port),
+        PUBLIC_URL: gateway.url,
+        LOG_LEVEL: 'debug',
+      });
       expect(gateway.managementUrl).toBe(`http://127.0.0.1:${env['MANAGEMENT_PORT']}`);
       expect(env).not.toHaveProperty('DATABASE_URL');
       expect(gateway.stdout()).toBe('listening\n');
@@ -36,7 +44,9 @@ describe('a gateway as a process of its own', () => {
   });
 
   test('that refuses to start says so with its output and exit code', async () => {
-    await expect(startGateway({ entry, env: { REFUSE: '1' } })).rejects.toThrow('the gateway ended with 78:\nREFUSE is set');
+    await expect(startGateway({ entry, env: { REFUSE: '1' } })).rejects.toThrow(
+      'the gateway ended with 78:\nREFUSE is set',
+    );
     const refusing = await startGateway({ entry, env: { REFUSE: '1' }, waitUntilLive: false });
     expect(await refusing.exited).toBe(78);
     expect(refusing.stderr()).toBe('REFUSE is set\n');

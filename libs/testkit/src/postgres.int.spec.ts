@@ -11,16 +11,25 @@ describe('a throw-away PostgreSQL', () => {
     await postgres.query('create table t (id int primary key, text text, bytes bytea)', [], url);
   });
   afterAll(() => postgres?.dispose());
-  const rows = (): Promise<number> => postgres.query('select id from t', [], url).then((found) => found.length);
+  const rows = (): Promise<number> =>
+    postgres.query('select id from t', [], url).then((found) => found.length);
 
   test('shows every stored value in a dump as it stands', async () => {
-    await postgres.query('insert into t values (1, $1, $2)', ['a"b\\c', Buffer.from([0, 255])], url);
+    await postgres.query(
+      'insert into t values (1, $1, $2)',
+      ['a"b\\c', Buffer.from([0, 255])],
+      url,
+    );
     expect(await postgres.dump(url)).toBe('"public"."t"\tid=1\ttext=a"b\\c\tbytes=\\x00ff');
   });
 
   test('keeps what was committed when it is stopped, stopped at once, or killed', async () => {
     const before = await rows();
-    for (const [id, end] of [[10, () => postgres.stop()], [11, () => postgres.stop('immediate')], [12, () => postgres.kill()]] as const) {
+    for (const [id, end] of [
+      [10, () => postgres.stop()],
+      [11, () => postgres.stop('immediate')],
+      [12, () => postgres.kill()],
+    ] as const) {
       const { pid } = postgres;
       await postgres.query('insert into t values ($1)', [id], url);
       await end();
@@ -46,7 +55,9 @@ describe('a throw-away PostgreSQL', () => {
 
   test('copies a database and takes two hundred connections', async () => {
     const copy = await postgres.createDatabase('My copy', new URL(url).pathname.slice(1));
-    expect(await postgres.query('select count(*)::int as n from t', [], copy)).toEqual([{ n: await rows() }]);
+    expect(await postgres.query('select count(*)::int as n from t', [], copy)).toEqual([
+      { n: await rows() },
+    ]);
     expect(await postgres.query('show max_connections')).toEqual([{ max_connections: '200' }]);
   });
 

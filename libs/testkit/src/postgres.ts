@@ -4,7 +4,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { postgresBinaries, runAsUnprivileged, withoutRoot } from '@session-gateway/embedded';
-import { type Child, childrenOf, freePort, isAlive, signalPid, startChild, until } from '@session-gateway/keycloak-server';
+import {
+  type Child,
+  childrenOf,
+  freePort,
+  isAlive,
+  signalPid,
+  startChild,
+  until,
+} from '@session-gateway/keycloak-server';
 import pg from 'pg';
 
 const run = promisify(execFile);
@@ -20,7 +28,11 @@ export interface TestPostgres {
   /** A new, empty database (or a copy of the database `template`, which nobody may be connected to); its URL. */
   createDatabase(name?: string, template?: string): Promise<string>;
   /** The rows of one statement, on the database of `url` (default: the cluster's own). */
-  query<Row extends object = Record<string, unknown>>(text: string, values?: unknown[], url?: string): Promise<Row[]>;
+  query<Row extends object = Record<string, unknown>>(
+    text: string,
+    values?: unknown[],
+    url?: string,
+  ): Promise<Row[]>;
   /** The text of every value of every row of every table, unescaped, one row per line: what a thief would search. */
   dump(url: string): Promise<string>;
   /** `fast` ends connections in order, `immediate` leaves crash recovery to the next start. */
@@ -50,7 +62,10 @@ export async function startReplica(primary: TestPostgres): Promise<TestPostgres>
  * A throw-away PostgreSQL on a free port. Commits survive `kill`; only with `durable` do they also wait for the disk, as
  * measurements need. TEST_POSTGRES_BIN names a folder with other binaries (initdb, postgres) than the embedded ones.
  */
-export async function startPostgres(options: { durable?: boolean; settings?: Record<string, string> } = {}, primary?: TestPostgres): Promise<TestPostgres> {
+export async function startPostgres(
+  options: { durable?: boolean; settings?: Record<string, string> } = {},
+  primary?: TestPostgres,
+): Promise<TestPostgres> {
   const binaries = binariesToUse();
   const user = runAsUnprivileged();
   const folder = await mkdtemp(join(tmpdir(), 'session-gateway-postgres-'));
@@ -67,7 +82,11 @@ export async function startPostgres(options: { durable?: boolean; settings?: Rec
     await primary.start();
     await writeFile(join(files, 'standby.signal'), '');
   } else {
-    const initdb = withoutRoot(binaries.initdb, ['-D', files, '-U', 'postgres', '-A', 'trust', '-E', 'UTF8', '--locale=C', '--no-sync'], [folder]);
+    const initdb = withoutRoot(
+      binaries.initdb,
+      ['-D', files, '-U', 'postgres', '-A', 'trust', '-E', 'UTF8', '--locale=C', '--no-sync'],
+      [folder],
+    );
     await run(initdb.command, [...initdb.args], { cwd: folder, env, ...userOf(initdb) });
   }
   const settings = {
@@ -80,7 +99,12 @@ export async function startPostgres(options: { durable?: boolean; settings?: Rec
     ...(primary ? { primary_conninfo: `'host=127.0.0.1 port=${primary.port} user=postgres'` } : {}),
     ...options.settings,
   };
-  await writeFile(join(files, 'postgresql.auto.conf'), Object.entries(settings).map(([name, value]) => `${name} = ${value}\n`).join(''));
+  await writeFile(
+    join(files, 'postgresql.auto.conf'),
+    Object.entries(settings)
+      .map(([name, value]) => `${name} = ${value}\n`)
+      .join(''),
+  );
 
   let child: Child | undefined;
   let log = '';
@@ -93,14 +117,22 @@ export async function startPostgres(options: { durable?: boolean; settings?: Rec
   async function start(): Promise<void> {
     const postgres = withoutRoot(binaries.postgres, ['-D', files], [folder]);
     const started = await startChild(postgres.command, [...postgres.args], {
-      env, cwd: folder, user: userOf(postgres), guardSignal: 'QUIT', tempFolder: folder, onOutput: (text) => (log = (log + text).slice(-200_000)),
+      env,
+      cwd: folder,
+      user: userOf(postgres),
+      guardSignal: 'QUIT',
+      tempFolder: folder,
+      onOutput: (text) => (log = (log + text).slice(-200_000)),
     });
     child = started;
-    await until(async () => {
-      if (started.exit()) return 'exited';
-      await query('select 1');
-      return 'ready';
-    }, { timeoutMs: 60_000, what: 'PostgreSQL accepting connections' }).then((state) => {
+    await until(
+      async () => {
+        if (started.exit()) return 'exited';
+        await query('select 1');
+        return 'ready';
+      },
+      { timeoutMs: 60_000, what: 'PostgreSQL accepting connections' },
+    ).then((state) => {
       if (state === 'exited') throw new Error(`PostgreSQL did not start:\n${started.output()}`);
     });
   }
@@ -126,7 +158,11 @@ export async function startPostgres(options: { durable?: boolean; settings?: Rec
     for (const pid of tree()) signalPid(pid, 'SIGCONT');
   }
 
-  async function query<Row extends object>(text: string, values: unknown[] = [], on = url): Promise<Row[]> {
+  async function query<Row extends object>(
+    text: string,
+    values: unknown[] = [],
+    on = url,
+  ): Promise<Row[]> {
     const client = new pg.Client({ connectionString: on, connectionTimeoutMillis: 5_000 });
     client.on('error', () => undefined);
     try {
@@ -151,7 +187,9 @@ export async function startPostgres(options: { durable?: boolean; settings?: Rec
       return running().pid;
     },
     async createDatabase(name = `test_${process.pid}_${(databases += 1)}`, template = 'template0') {
-      await query(`create database ${pg.escapeIdentifier(name)} template ${pg.escapeIdentifier(template)}`);
+      await query(
+        `create database ${pg.escapeIdentifier(name)} template ${pg.escapeIdentifier(template)}`,
+      );
       return url.replace(/postgres$/, encodeURIComponent(name));
     },
     query,
@@ -173,13 +211,21 @@ export async function startPostgres(options: { durable?: boolean; settings?: Rec
   };
 }
 
-function userOf({ uid, gid }: { uid?: number; gid?: number }): { uid: number; gid: number } | undefined {
+function userOf({
+  uid,
+  gid,
+}: {
+  uid?: number;
+  gid?: number;
+}): { uid: number; gid: number } | undefined {
   return uid === undefined || gid === undefined ? undefined : { uid, gid };
 }
 
 function binariesToUse(): { initdb: string; postgres: string } {
   const folder = process.env['TEST_POSTGRES_BIN'];
-  return folder ? { initdb: join(folder, 'initdb'), postgres: join(folder, 'postgres') } : postgresBinaries();
+  return folder
+    ? { initdb: join(folder, 'initdb'), postgres: join(folder, 'postgres') }
+    : postgresBinaries();
 }
 
 type Ask = <Row extends object>(text: string) => Promise<Row[]>;
@@ -199,8 +245,11 @@ async function dump(ask: Ask): Promise<string> {
   const lines: string[] = [];
   for (const [table, names] of tables) {
     const texts = names.map((name) => `${pg.escapeIdentifier(name)}::text`).join(', ');
-    const rows = await ask<{ texts: (string | null)[] }>(`select array[${texts}] as texts from ${table}`);
-    for (const { texts: values } of rows) lines.push(`${table}\t${names.map((name, i) => `${name}=${values[i] ?? ''}`).join('\t')}`);
+    const rows = await ask<{ texts: (string | null)[] }>(
+      `select array[${texts}] as texts from ${table}`,
+    );
+    for (const { texts: values } of rows)
+      lines.push(`${table}\t${names.map((name, i) => `${name}=${values[i] ?? ''}`).join('\t')}`);
   }
   return lines.join('\n');
 }

@@ -16,35 +16,62 @@ describe('the provider stub', () => {
   afterEach(() => provider.dispose());
   const redirectUri = 'http://gateway.test/auth/callback';
 
-  async function token(form: Record<string, string>): Promise<{ status: number; body: TokenAnswer }> {
+  async function token(
+    form: Record<string, string>,
+  ): Promise<{ status: number; body: TokenAnswer }> {
     const basic = Buffer.from(`${provider.clientId}:${provider.clientSecret}`).toString('base64');
     const response = await fetch(`${provider.issuer}/protocol/openid-connect/token`, {
-      method: 'POST', body: new URLSearchParams(form), headers: { authorization: `Basic ${basic}` },
+      method: 'POST',
+      body: new URLSearchParams(form),
+      headers: { authorization: `Basic ${basic}` },
     });
     return { status: response.status, body: (await response.json()) as TokenAnswer };
   }
-  const refresh = (refreshToken: string): ReturnType<typeof token> => token({ grant_type: 'refresh_token', refresh_token: refreshToken });
+  const refresh = (refreshToken: string): ReturnType<typeof token> =>
+    token({ grant_type: 'refresh_token', refresh_token: refreshToken });
 
   async function authorize(verifier: string): Promise<URL> {
     const query = new URLSearchParams({
-      client_id: provider.clientId, redirect_uri: redirectUri, response_type: 'code', scope: 'openid', state: 'st', nonce: 'no',
-      code_challenge: createHash('sha256').update(verifier).digest('base64url'), code_challenge_method: 'S256', login_hint: 'alice',
+      client_id: provider.clientId,
+      redirect_uri: redirectUri,
+      response_type: 'code',
+      scope: 'openid',
+      state: 'st',
+      nonce: 'no',
+      code_challenge: createHash('sha256').update(verifier).digest('base64url'),
+      code_challenge_method: 'S256',
+      login_hint: 'alice',
     });
-    const response = await fetch(`${provider.issuer}/protocol/openid-connect/auth?${query}`, { redirect: 'manual' });
+    const response = await fetch(`${provider.issuer}/protocol/openid-connect/auth?${query}`, {
+      redirect: 'manual',
+    });
     return new URL(response.headers.get('location') ?? '');
   }
   const redeem = (code: string, verifier: string): ReturnType<typeof token> =>
-    token({ grant_type: 'authorization_code', code, redirect_uri: redirectUri, code_verifier: verifier });
+    token({
+      grant_type: 'authorization_code',
+      code,
+      redirect_uri: redirectUri,
+      code_verifier: verifier,
+    });
 
   test('issues verifiable tokens for a code with the right verifier', async () => {
     const verifier = randomBytes(32).toString('base64url');
     const back = await authorize(verifier);
-    expect([back.searchParams.get('state'), back.searchParams.get('iss')]).toEqual(['st', provider.issuer]);
+    expect([back.searchParams.get('state'), back.searchParams.get('iss')]).toEqual([
+      'st',
+      provider.issuer,
+    ]);
     const { body } = await redeem(back.searchParams.get('code') ?? '', verifier);
     const keys = createRemoteJWKSet(new URL(`${provider.issuer}/protocol/openid-connect/certs`));
-    const { payload } = await jwtVerify(body.id_token, keys, { issuer: provider.issuer, audience: provider.clientId });
+    const { payload } = await jwtVerify(body.id_token, keys, {
+      issuer: provider.issuer,
+      audience: provider.clientId,
+    });
     expect(payload).toMatchObject({ nonce: 'no', preferred_username: 'alice' });
-    expect((await jwtVerify(body.access_token, keys)).payload).toMatchObject({ resource_access: { 'api-gateway': { roles: ['reader', 'writer'] } } });
+    expect((await jwtVerify(body.access_token, keys)).payload).toMatchObject({
+      resource_access: { 'api-gateway': { roles: ['reader', 'writer'] } },
+    });
   });
 
   test('refuses a wrong verifier, and a second use of a code ends its session', async () => {
@@ -86,7 +113,11 @@ describe('the provider stub', () => {
 
   test('answers as it is told, once each', async () => {
     const { refreshToken } = await provider.grant();
-    provider.answerNext({ status: 503, body: { error: 'temporarily_unavailable' }, headers: { 'retry-after': '1' } }, { drop: true }, { garbage: true });
+    provider.answerNext(
+      { status: 503, body: { error: 'temporarily_unavailable' }, headers: { 'retry-after': '1' } },
+      { drop: true },
+      { garbage: true },
+    );
     expect((await refresh(refreshToken)).status).toBe(503);
     await expect(refresh(refreshToken)).rejects.toThrow();
     await expect(refresh(refreshToken)).rejects.toThrow('not valid JSON');
@@ -105,18 +136,32 @@ describe('the provider stub', () => {
 
   test('refuses a wrong client and knows nothing of strangers', async () => {
     const response = await fetch(`${provider.issuer}/protocol/openid-connect/token`, {
-      method: 'POST', body: new URLSearchParams({ grant_type: 'refresh_token', client_id: 'api-gateway', client_secret: 'wrong' }),
+      method: 'POST',
+      body: new URLSearchParams({
+        grant_type: 'refresh_token',
+        client_id: 'api-gateway',
+        client_secret: 'wrong',
+      }),
     });
-    expect([response.status, await response.json()]).toEqual([401, expect.objectContaining({ error: 'invalid_client' })]);
+    expect([response.status, await response.json()]).toEqual([
+      401,
+      expect.objectContaining({ error: 'invalid_client' }),
+    ]);
     expect((await refresh('unknown')).body.error).toBe('invalid_grant');
   });
 
   test('signs logout tokens with any claim replaced or removed', async () => {
     const jwt = await provider.logoutToken({ sub: 's', sid: 'i', jti: undefined });
-    const certs = (await (await fetch(`${provider.issuer}/protocol/openid-connect/certs`)).json()) as Parameters<typeof createLocalJWKSet>[0];
+    const certs = (await (
+      await fetch(`${provider.issuer}/protocol/openid-connect/certs`)
+    ).json()) as Parameters<typeof createLocalJWKSet>[0];
     const { payload, protectedHeader } = await jwtVerify(jwt, createLocalJWKSet(certs));
     expect(protectedHeader.typ).toBe('logout+jwt');
-    expect(payload).toMatchObject({ sub: 's', sid: 'i', events: { 'http://schemas.openid.net/event/backchannel-logout': {} } });
+    expect(payload).toMatchObject({
+      sub: 's',
+      sid: 'i',
+      events: { 'http://schemas.openid.net/event/backchannel-logout': {} },
+    });
     expect(payload).not.toHaveProperty('jti');
   });
 
@@ -135,6 +180,8 @@ describe('the provider stub', () => {
     const { body } = await refresh(refreshToken);
     const keys = createRemoteJWKSet(new URL(`${provider.issuer}/protocol/openid-connect/certs`));
     expect((await jwtVerify(body.id_token, keys)).payload.sub).toBe('someone-else');
-    expect((await jwtVerify(body.access_token, keys)).payload).toMatchObject({ realm_access: { roles: ['boss'] } });
+    expect((await jwtVerify(body.access_token, keys)).payload).toMatchObject({
+      realm_access: { roles: ['boss'] },
+    });
   });
 });

@@ -1,5 +1,12 @@
 import { createHash, randomBytes, randomUUID } from 'node:crypto';
-import { type CryptoKey, exportJWK, generateKeyPair, type JWK, type JWTHeaderParameters, SignJWT } from 'jose';
+import {
+  type CryptoKey,
+  exportJWK,
+  generateKeyPair,
+  type JWK,
+  type JWTHeaderParameters,
+  SignJWT,
+} from 'jose';
 
 /** A person at the provider. Claim overrides reach the next tokens; a value of undefined removes a claim. */
 export interface StubUser {
@@ -64,7 +71,11 @@ interface PendingCode {
 
 /** OAuth's error answer of a token endpoint. */
 export class OAuthError extends Error {
-  constructor(readonly error: string, description: string, readonly status = 400) {
+  constructor(
+    readonly error: string,
+    description: string,
+    readonly status = 400,
+  ) {
     super(description);
   }
 }
@@ -77,9 +88,17 @@ export class ProviderState {
   readonly #refreshTokens = new Map<string, { session: ProviderSession; generation: number }>();
   #keys: SigningKey[] = [];
 
-  private constructor(readonly issuer: string, readonly clientId: string, readonly settings: StubSettings) {}
+  private constructor(
+    readonly issuer: string,
+    readonly clientId: string,
+    readonly settings: StubSettings,
+  ) {}
 
-  static async create(issuer: string, clientId: string, settings: StubSettings): Promise<ProviderState> {
+  static async create(
+    issuer: string,
+    clientId: string,
+    settings: StubSettings,
+  ): Promise<ProviderState> {
     const state = new ProviderState(issuer, clientId, settings);
     await state.rotateKeys();
     return state;
@@ -89,7 +108,11 @@ export class ProviderState {
   async rotateKeys(keepOld = false): Promise<void> {
     const { privateKey, publicKey } = await generateKeyPair('RS256');
     const kid = randomBytes(8).toString('hex');
-    const key = { kid, privateKey, jwk: { ...(await exportJWK(publicKey)), kid, alg: 'RS256', use: 'sig' } };
+    const key = {
+      kid,
+      privateKey,
+      jwk: { ...(await exportJWK(publicKey)), kid, alg: 'RS256', use: 'sig' },
+    };
     this.#keys = [key, ...(keepOld ? this.#keys : [])];
   }
 
@@ -98,21 +121,39 @@ export class ProviderState {
   }
 
   /** Signs any claims, with the current key and any header parameters; claims of undefined are left out. */
-  sign(claims: Record<string, unknown>, header: Partial<JWTHeaderParameters> = {}): Promise<string> {
+  sign(
+    claims: Record<string, unknown>,
+    header: Partial<JWTHeaderParameters> = {},
+  ): Promise<string> {
     const key = this.#keys[0] as SigningKey;
-    const defined = Object.fromEntries(Object.entries(claims).filter(([, value]) => value !== undefined));
-    return new SignJWT(defined).setProtectedHeader({ alg: 'RS256', typ: 'JWT', kid: key.kid, ...header }).sign(key.privateKey);
+    const defined = Object.fromEntries(
+      Object.entries(claims).filter(([, value]) => value !== undefined),
+    );
+    return new SignJWT(defined)
+      .setProtectedHeader({ alg: 'RS256', typ: 'JWT', kid: key.kid, ...header })
+      .sign(key.privateKey);
   }
 
   login(username: string, scope = 'openid'): ProviderSession {
     if (!this.users.has(username)) throw new Error(`no user ${username}`);
     const sid = randomBytes(18).toString('base64url');
-    const session = { sid, username, scope, alive: true, generation: 0, reuses: 0, startedAtSeconds: now() };
+    const session = {
+      sid,
+      username,
+      scope,
+      alive: true,
+      generation: 0,
+      reuses: 0,
+      startedAtSeconds: now(),
+    };
     this.#sessions.set(sid, session);
     return session;
   }
 
-  authorize(session: ProviderSession, request: { redirectUri: string; challenge: string; nonce: string | null }): string {
+  authorize(
+    session: ProviderSession,
+    request: { redirectUri: string; challenge: string; nonce: string | null },
+  ): string {
     const code = randomUUID();
     this.#codes.set(code, { session, ...request, used: false });
     return code;
@@ -127,7 +168,8 @@ export class ProviderState {
       throw new OAuthError('invalid_grant', 'Code already used');
     }
     pending.used = true;
-    if (pending.redirectUri !== redirectUri) throw new OAuthError('invalid_grant', 'Incorrect redirect_uri');
+    if (pending.redirectUri !== redirectUri)
+      throw new OAuthError('invalid_grant', 'Incorrect redirect_uri');
     if (createHash('sha256').update(verifier).digest('base64url') !== pending.challenge) {
       throw new OAuthError('invalid_grant', 'PKCE verification failed: Code mismatch');
     }
@@ -139,7 +181,8 @@ export class ProviderState {
     const known = this.#refreshTokens.get(refreshToken);
     if (!known) throw new OAuthError('invalid_grant', 'Invalid refresh token');
     const { session, generation } = known;
-    if (!session.alive) throw new OAuthError('invalid_grant', "Session doesn't have required client");
+    if (!session.alive)
+      throw new OAuthError('invalid_grant', "Session doesn't have required client");
     if (this.settings.rotation && generation < session.generation) {
       session.reuses += 1;
       if (session.reuses > this.settings.reuse) {
@@ -157,26 +200,67 @@ export class ProviderState {
     session.generation += 1;
     const generation = session.generation;
     const user = this.users.get(session.username) as StubUser;
-    const { accessTokenLifespanSeconds: lifespan, refreshExpiresInSeconds: refreshLifespan } = this.settings;
-    const common = { iss: this.issuer, iat: now(), sub: user.sub, azp: this.clientId, sid: session.sid };
-    const profile = { preferred_username: user.preferredUsername, email: user.email, name: user.name };
+    const { accessTokenLifespanSeconds: lifespan, refreshExpiresInSeconds: refreshLifespan } =
+      this.settings;
+    const common = {
+      iss: this.issuer,
+      iat: now(),
+      sub: user.sub,
+      azp: this.clientId,
+      sid: session.sid,
+    };
+    const profile = {
+      preferred_username: user.preferredUsername,
+      email: user.email,
+      name: user.name,
+    };
     const roles = {
       realm_access: { roles: user.realmRoles },
-      resource_access: Object.fromEntries(Object.entries(user.clientRoles).map(([client, names]) => [client, { roles: names }])),
+      resource_access: Object.fromEntries(
+        Object.entries(user.clientRoles).map(([client, names]) => [client, { roles: names }]),
+      ),
     };
     const accessToken = await this.sign({
-      ...common, exp: now() + lifespan, jti: randomUUID(), typ: 'Bearer', scope: session.scope,
-      ...(this.settings.lightweight ? {} : { ...profile, ...roles }), ...user.accessTokenClaims,
+      ...common,
+      exp: now() + lifespan,
+      jti: randomUUID(),
+      typ: 'Bearer',
+      scope: session.scope,
+      ...(this.settings.lightweight ? {} : { ...profile, ...roles }),
+      ...user.accessTokenClaims,
     });
     const idToken = await this.sign({
-      ...common, exp: now() + lifespan, jti: randomUUID(), typ: 'ID', aud: this.clientId, auth_time: session.startedAtSeconds,
-      nonce: nonce ?? undefined, ...profile, ...user.idTokenClaims,
+      ...common,
+      exp: now() + lifespan,
+      jti: randomUUID(),
+      typ: 'ID',
+      aud: this.clientId,
+      auth_time: session.startedAtSeconds,
+      nonce: nonce ?? undefined,
+      ...profile,
+      ...user.idTokenClaims,
     });
     const refreshToken = await this.sign({
-      ...common, jti: randomUUID(), typ: 'Refresh', aud: this.issuer, ...(refreshLifespan > 0 ? { exp: now() + refreshLifespan } : {}),
+      ...common,
+      jti: randomUUID(),
+      typ: 'Refresh',
+      aud: this.issuer,
+      ...(refreshLifespan > 0 ? { exp: now() + refreshLifespan } : {}),
     });
     this.#refreshTokens.set(refreshToken, { session, generation });
-    return { accessToken, refreshToken, idToken, expiresIn: lifespan, refreshExpiresIn: refreshLifespan, sub: user.sub, sid: session.sid };
+    return {
+      accessToken,
+      refreshToken,
+      idToken,
+      expiresIn: lifespan,
+      refreshExpiresIn: refreshLifespan,
+      sub: user.sub,
+      sid: session.sid,
+    };
+  }
+
+  knowsRefreshToken(token: string): boolean {
+    return this.#refreshTokens.has(token);
   }
 
   /** Ends the session that a refresh token or a signed token of this provider belongs to; false when there is none. */
@@ -206,10 +290,18 @@ export class ProviderState {
   }
 
   /** A logout token (OpenID Connect Back-Channel Logout 1.0 §2.4). Overrides replace claims; undefined removes one. */
-  logoutToken(claims: Record<string, unknown>, header: Partial<JWTHeaderParameters> = {}): Promise<string> {
+  logoutToken(
+    claims: Record<string, unknown>,
+    header: Partial<JWTHeaderParameters> = {},
+  ): Promise<string> {
     return this.sign(
       {
-        iss: this.issuer, aud: this.clientId, iat: now(), exp: now() + 120, jti: randomUUID(), typ: 'Logout',
+        iss: this.issuer,
+        aud: this.clientId,
+        iat: now(),
+        exp: now() + 120,
+        jti: randomUUID(),
+        typ: 'Logout',
         events: { 'http://schemas.openid.net/event/backchannel-logout': {} },
         ...claims,
       },
@@ -221,7 +313,9 @@ export class ProviderState {
 /** The claims of a token, unverified; none when it is no JWT. */
 export function claimsOf(token: string | null): Record<string, unknown> {
   try {
-    return JSON.parse(Buffer.from(token?.split('.')[1] ?? '', 'base64url').toString('utf8')) as Record<string, unknown>;
+    return JSON.parse(
+      Buffer.from(token?.split('.')[1] ?? '', 'base64url').toString('utf8'),
+    ) as Record<string, unknown>;
   } catch {
     return {};
   }

@@ -40,11 +40,15 @@ const ANSWER_WITHIN_MS = 30_000;
 
 /** Why there is no Redis on this machine; null when there is one. */
 export function whyNoRedis(): string | null {
-  return findProgram('redis-server') ? null : 'no redis-server on the PATH (Debian: apt-get install redis-server)';
+  return findProgram('redis-server')
+    ? null
+    : 'no redis-server on the PATH (Debian: apt-get install redis-server)';
 }
 
 /** A throw-away Redis on a free port that writes nothing to disk; `settings` as in redis.conf. */
-export async function startRedis(settings: Readonly<Record<string, string>> = {}): Promise<TestRedis> {
+export async function startRedis(
+  settings: Readonly<Record<string, string>> = {},
+): Promise<TestRedis> {
   const program = findProgram('redis-server');
   if (!program) throw new Error(whyNoRedis() ?? 'no redis-server');
   const folder = await mkdtemp(join(tmpdir(), 'session-gateway-redis-'));
@@ -57,8 +61,14 @@ export async function startRedis(settings: Readonly<Record<string, string>> = {}
 
   async function connected<T>(use: (client: Redis) => Promise<T>): Promise<T> {
     const client = new Redis({
-      host: '127.0.0.1', port, lazyConnect: true, retryStrategy: () => null, maxRetriesPerRequest: 0,
-      connectTimeout: 2_000, enableReadyCheck: false, disableClientInfo: true,
+      host: '127.0.0.1',
+      port,
+      lazyConnect: true,
+      retryStrategy: () => null,
+      maxRetriesPerRequest: 0,
+      connectTimeout: 2_000,
+      enableReadyCheck: false,
+      disableClientInfo: true,
       // What it waits for a connection to close, also for one that was refused.
       disconnectTimeout: 100,
     });
@@ -75,7 +85,19 @@ export async function startRedis(settings: Readonly<Record<string, string>> = {}
   }
 
   async function start(): Promise<void> {
-    const args = ['--port', String(port), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no', '--dir', folder, ...Object.entries(settings).flatMap(([name, value]) => [`--${name}`, ...value.split(' ')])];
+    const args = [
+      '--port',
+      String(port),
+      '--bind',
+      '127.0.0.1',
+      '--save',
+      '',
+      '--appendonly',
+      'no',
+      '--dir',
+      folder,
+      ...Object.entries(settings).flatMap(([name, value]) => [`--${name}`, ...value.split(' ')]),
+    ];
     const started = await startChild(program as string, args, { cwd: folder, tempFolder: folder });
     child = started;
     const state = await until(
@@ -111,7 +133,10 @@ export async function startRedis(settings: Readonly<Record<string, string>> = {}
     thaw: () => void running().signal('SIGCONT'),
     scan: () => connected(scan),
     command: (name, ...args) => connected((client) => client.callBuffer(name, ...args)),
-    usedMemoryBytes: () => connected(async (client) => Number(/used_memory:(\d+)/.exec(await client.info('memory'))?.[1])),
+    usedMemoryBytes: () =>
+      connected(async (client) =>
+        Number(/used_memory:(\d+)/.exec(await client.info('memory'))?.[1]),
+      ),
     async dispose() {
       await end('SIGKILL');
       await rm(folder, { recursive: true, force: true });
@@ -136,14 +161,22 @@ async function scan(client: Redis): Promise<RedisEntry[]> {
 
 async function read(client: Redis, type: string, key: Buffer): Promise<Buffer | Buffer[] | null> {
   switch (type) {
-    case 'none': return null;
-    case 'string': return client.getBuffer(key);
-    case 'list': return client.lrangeBuffer(key, 0, -1);
-    case 'set': return client.smembersBuffer(key);
-    case 'zset': return flat(await client.callBuffer('ZRANGE', key, 0, -1, 'WITHSCORES'));
-    case 'hash': return flat(await client.callBuffer('HGETALL', key));
-    case 'stream': return flat(await client.callBuffer('XRANGE', key, '-', '+'));
-    default: return [Buffer.from(JSON.stringify(await client.call('DUMP', key)))];
+    case 'none':
+      return null;
+    case 'string':
+      return client.getBuffer(key);
+    case 'list':
+      return client.lrangeBuffer(key, 0, -1);
+    case 'set':
+      return client.smembersBuffer(key);
+    case 'zset':
+      return flat(await client.callBuffer('ZRANGE', key, 0, -1, 'WITHSCORES'));
+    case 'hash':
+      return flat(await client.callBuffer('HGETALL', key));
+    case 'stream':
+      return flat(await client.callBuffer('XRANGE', key, '-', '+'));
+    default:
+      return [Buffer.from(JSON.stringify(await client.call('DUMP', key)))];
   }
 }
 

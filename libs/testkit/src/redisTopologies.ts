@@ -16,9 +16,16 @@ export interface TestRedisCluster {
 
 /** Three primaries without replicas, the slots divided among them. */
 export async function startRedisCluster(): Promise<TestRedisCluster> {
-  const nodes = await Promise.all([0, 1, 2].map(async () => startRedis({
-    'cluster-enabled': 'yes', 'cluster-port': String(await freePort()), 'cluster-node-timeout': '2000', 'cluster-require-full-coverage': 'no',
-  })));
+  const nodes = await Promise.all(
+    [0, 1, 2].map(async () =>
+      startRedis({
+        'cluster-enabled': 'yes',
+        'cluster-port': String(await freePort()),
+        'cluster-node-timeout': '2000',
+        'cluster-require-full-coverage': 'no',
+      }),
+    ),
+  );
   const share = Math.ceil(SLOTS / nodes.length);
   for (const [i, node] of nodes.entries()) {
     await node.command('CLUSTER', 'ADDSLOTSRANGE', i * share, Math.min(SLOTS, (i + 1) * share) - 1);
@@ -32,9 +39,16 @@ export async function startRedisCluster(): Promise<TestRedisCluster> {
   }
   const whole = async (node: TestRedis): Promise<boolean> => {
     const state = String(await node.command('CLUSTER', 'INFO'));
-    return /cluster_state:ok/.test(state) && /cluster_known_nodes:3/.test(state) && /cluster_slots_ok:16384/.test(state);
+    return (
+      /cluster_state:ok/.test(state) &&
+      /cluster_known_nodes:3/.test(state) &&
+      /cluster_slots_ok:16384/.test(state)
+    );
   };
-  await until(async () => (await Promise.all(nodes.map(whole))).every(Boolean), { timeoutMs: 30_000, what: 'the cluster being whole' });
+  await until(async () => (await Promise.all(nodes.map(whole))).every(Boolean), {
+    timeoutMs: 30_000,
+    what: 'the cluster being whole',
+  });
   return {
     url: `redis+cluster://${nodes.map(({ port }) => `127.0.0.1:${port}`).join(',')}`,
     nodes,
@@ -56,15 +70,35 @@ export async function startRedisSentinel(): Promise<TestRedisSentinel> {
   if (!program) throw new Error('no redis-server');
   const primary = await startRedis();
   const replica = await startRedis({ replicaof: `127.0.0.1 ${primary.port}` });
-  const [folder, port] = [await mkdtemp(join(tmpdir(), 'session-gateway-sentinel-')), await freePort()];
+  const [folder, port] = [
+    await mkdtemp(join(tmpdir(), 'session-gateway-sentinel-')),
+    await freePort(),
+  ];
   // A sentinel writes what it learns into its configuration.
-  await writeFile(join(folder, 'sentinel.conf'), [
-    `port ${port}`, 'bind 127.0.0.1', `dir ${folder}`,
-    `sentinel monitor sessions 127.0.0.1 ${primary.port} 1`, 'sentinel down-after-milliseconds sessions 1000', 'sentinel failover-timeout sessions 5000', '',
-  ].join('\n'));
-  const sentinel = await startChild(program, [join(folder, 'sentinel.conf'), '--sentinel'], { cwd: folder, tempFolder: folder });
-  await until(async () => String(await primary.command('INFO', 'replication')).includes('state=online'), { what: 'the replica following' });
-  await until(() => sentinel.output().includes('+slave'), { timeoutMs: 30_000, what: 'the sentinel knowing the replica' });
+  await writeFile(
+    join(folder, 'sentinel.conf'),
+    [
+      `port ${port}`,
+      'bind 127.0.0.1',
+      `dir ${folder}`,
+      `sentinel monitor sessions 127.0.0.1 ${primary.port} 1`,
+      'sentinel down-after-milliseconds sessions 1000',
+      'sentinel failover-timeout sessions 5000',
+      '',
+    ].join('\n'),
+  );
+  const sentinel = await startChild(program, [join(folder, 'sentinel.conf'), '--sentinel'], {
+    cwd: folder,
+    tempFolder: folder,
+  });
+  await until(
+    async () => String(await primary.command('INFO', 'replication')).includes('state=online'),
+    { what: 'the replica following' },
+  );
+  await until(() => sentinel.output().includes('+slave'), {
+    timeoutMs: 30_000,
+    what: 'the sentinel knowing the replica',
+  });
   return {
     url: `redis+sentinel://127.0.0.1:${port}/sessions`,
     primary,
@@ -72,7 +106,11 @@ export async function startRedisSentinel(): Promise<TestRedisSentinel> {
     async dispose() {
       sentinel.signal('SIGKILL');
       await sentinel.exited;
-      await Promise.all([primary.dispose(), replica.dispose(), rm(folder, { recursive: true, force: true })]);
+      await Promise.all([
+        primary.dispose(),
+        replica.dispose(),
+        rm(folder, { recursive: true, force: true }),
+      ]);
     },
   };
 }

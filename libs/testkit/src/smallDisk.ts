@@ -17,7 +17,9 @@ export interface SmallDisk {
 export function mountSmallDisk(megabytes: number): SmallDisk {
   const folder = mkdtempSync(join(tmpdir(), 'session-gateway-small-disk-'));
   try {
-    execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${megabytes}m,mode=0777`, 'tmpfs', folder], { stdio: 'ignore' });
+    execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${megabytes}m,mode=0777`, 'tmpfs', folder], {
+      stdio: 'ignore',
+    });
   } catch (error) {
     rmSync(folder, { recursive: true, force: true });
     throw error;

@@ -11,10 +11,19 @@ describe('the upstream', () => {
 
   test('answers with what arrived: raw URL, headers, body hash and the claims of the bearer token', async () => {
     const token = `e30.${Buffer.from('{"sub":"s"}').toString('base64url')}.x`;
-    const response = await fetch(`${upstream.url}/api/a%2Fb?q=1`, { method: 'POST', body: 'hello', headers: { authorization: `Bearer ${token}`, 'X-Odd': 'Y' } });
+    const response = await fetch(`${upstream.url}/api/a%2Fb?q=1`, {
+      method: 'POST',
+      body: 'hello',
+      headers: { authorization: `Bearer ${token}`, 'X-Odd': 'Y' },
+    });
     const seen = (await response.json()) as UpstreamRequest;
     expect(seen).toMatchObject({
-      method: 'POST', url: '/api/a%2Fb?q=1', bodyBytes: 5, bodySha256: createHash('sha256').update('hello').digest('hex'), bearer: token, claims: { sub: 's' },
+      method: 'POST',
+      url: '/api/a%2Fb?q=1',
+      bodyBytes: 5,
+      bodySha256: createHash('sha256').update('hello').digest('hex'),
+      bearer: token,
+      claims: { sub: 's' },
     });
     expect(seen.headers['x-odd']).toBe('Y');
     expect([upstream.count(), upstream.requests.length]).toEqual([1, 1]);
@@ -25,10 +34,14 @@ describe('the upstream', () => {
     const started = performance.now();
     await fetch(`${upstream.url}/x/slow/50`);
     expect(performance.now() - started).toBeGreaterThan(40);
-    expect((await (await fetch(`${upstream.url}/x/download/300001`)).arrayBuffer()).byteLength).toBe(300_001);
+    expect(
+      (await (await fetch(`${upstream.url}/x/download/300001`)).arrayBuffer()).byteLength,
+    ).toBe(300_001);
     expect((await (await fetch(`${upstream.url}/sse/3`)).text()).match(/^data:/gm)).toHaveLength(3);
     await expect(fetch(`${upstream.url}/reset`)).rejects.toThrow();
-    await expect(fetch(`${upstream.url}/cut`).then((response) => response.text())).rejects.toThrow();
+    await expect(
+      fetch(`${upstream.url}/cut`).then((response) => response.text()),
+    ).rejects.toThrow();
     expect((await fetch(`${upstream.url}/cookies`)).headers.getSetCookie()).toHaveLength(4);
   });
 

@@ -41,7 +41,7 @@ const KEPT = 1_000;
  * An API that answers each request with JSON saying what arrived. The last path segments steer it, below any prefix:
  * `/status/418` · `/slow/200` (after 200 ms) · `/hang` (never) · `/silent` (no more than the head) · `/download/1000000` (that many bytes, in pieces) ·
  * `/upload` (reads as slowly as it likes, answers length and hash) · `/sse/3` (three events, 20 ms apart) ·
- * `/reset` (cuts the connection) · `/cut` (cuts it within the body) · `/cookies` (Set-Cookie headers, two with names of a gateway's own) · `/cacheable` (any cache may keep it) ·
+ * `/reset` (cuts the connection) · `/cut` (cuts it within the body) · `/cookies` (Set-Cookie headers, two with names of a gateway's own) · `/cacheable` (any cache may keep it) · `/moved` (to an address of its own) ·
  * `/pingpong` (sends back each piece as it arrives). A WebSocket gets back what it sends.
  */
 export async function startUpstream(options: { port?: number } = {}): Promise<Upstream> {
@@ -52,22 +52,31 @@ export async function startUpstream(options: { port?: number } = {}): Promise<Up
     requests.push(seen);
     if (requests.length > KEPT) requests.shift();
   };
-  const server = await startServer((request, response) => {
-    count += 1;
-    open += 1;
-    response.once('close', () => {
-      open -= 1;
-      if (!response.writableFinished) aborted += 1;
-    });
-    return answer(request, response, keep, refusing);
-  }, options.port, (request, socket, head) => {
-    count += 1;
-    keep(describe(request, 0, ''));
-    if ((request.url ?? '').endsWith('/status/403')) return void socket.end('HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno');
-    open += 1;
-    socket.once('close', () => { open -= 1; });
-    echoWebSocket(request, socket, head);
-  });
+  const server = await startServer(
+    (request, response) => {
+      count += 1;
+      open += 1;
+      response.once('close', () => {
+        open -= 1;
+        if (!response.writableFinished) aborted += 1;
+      });
+      return answer(request, response, keep, refusing);
+    },
+    options.port,
+    (request, socket, head) => {
+      count += 1;
+      keep(describe(request, 0, ''));
+      if ((request.url ?? '').endsWith('/status/403'))
+        return void socket.end(
+          'HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno',
+        );
+      open += 1;
+      socket.once('close', () => {
+        open -= 1;
+      });
+      echoWebSocket(request, socket, head);
+    },
+  );
   return {
     ...server,
     requests,
@@ -83,8 +92,14 @@ export async function startUpstream(options: { port?: number } = {}): Promise<Up
   };
 }
 
-async function answer(request: IncomingMessage, response: ServerResponse, keep: (seen: UpstreamRequest) => void, refusing: ReadonlySet<string>): Promise<void> {
-  const [, action = '', amount = ''] = /\/([a-z]+)(?:\/(\d+))?$/.exec((request.url ?? '').split('?')[0] ?? '') ?? [];
+async function answer(
+  request: IncomingMessage,
+  response: ServerResponse,
+  keep: (seen: UpstreamRequest) => void,
+  refusing: ReadonlySet<string>,
+): Promise<void> {
+  const [, action = '', amount = ''] =
+    /\/([a-z]+)(?:\/(\d+))?$/.exec((request.url ?? '').split('?')[0] ?? '') ?? [];
   if (action === 'pingpong') {
     keep(describe(request, 0, ''));
     response.writeHead(200, { 'content-type': 'application/octet-stream' }).flushHeaders();
@@ -100,25 +115,58 @@ async function answer(request: IncomingMessage, response: ServerResponse, keep: 
   const seen = describe(request, bytes, hash.digest('hex'));
   keep(seen);
   const json = (status: number, headers: Record<string, string | string[]> = {}): void => {
-    response.writeHead(status, { 'content-type': 'application/json', ...headers }).end(JSON.stringify(seen));
+    response
+      .writeHead(status, { 'content-type': 'application/json', ...headers })
+      .end(JSON.stringify(seen));
   };
   if (seen.bearer !== null && refusing.has(seen.bearer)) return json(401);
   switch (action) {
-    case 'status': return json(Number(amount));
-    case 'slow': return void (await later(Number(amount)), json(200));
-    case 'hang': return;
-    case 'silent': return void response.writeHead(200, { 'content-type': 'text/event-stream' }).flushHeaders();
-    case 'reset': return void request.socket.destroy();
+    case 'status':
+      return json(Number(amount));
+    case 'slow':
+      return void (await later(Number(amount)), json(200));
+    case 'hang':
+      return;
+    case 'silent':
+      return void response.writeHead(200, { 'content-type': 'text/event-stream' }).flushHeaders();
+    case 'reset':
+      return void request.socket.destroy();
     case 'cut': {
-      response.writeHead(200, { 'content-type': 'text/plain', 'content-length': '1000' }).write('half');
+      response
+        .writeHead(200, { 'content-type': 'text/plain', 'content-length': '1000' })
+        .write('half');
       await later(20);
       return void request.socket.destroy();
     }
-    case 'cookies': return json(200, { 'set-cookie': ['a=1; Path=/', 'session=theirs; Path=/', 'b=2; Path=/; HttpOnly', 'SESSION=theirs'] });
-    case 'cacheable': return json(200, { 'cache-control': ['public', 'max-age=60'], 'cdn-cache-control': 'max-age=60', 'surrogate-control': 'max-age=60', etag: '"1"' });
-    case 'download': return download(response, Number(amount));
-    case 'sse': return serverSentEvents(response, Number(amount));
-    default: return json(200);
+    case 'cookies':
+      return json(200, {
+        'set-cookie': [
+          'a=1; Path=/',
+          'session=theirs; Path=/',
+          'b=2; Path=/; HttpOnly',
+          'SESSION=theirs',
+        ],
+      });
+    case 'moved':
+      return json(302, {
+        location: `http://127.0.0.1:${request.socket.localPort}/there?x`,
+        'set-cookie': 'a=1; Path=/; Domain=internal',
+        'access-control-allow-credentials': 'true',
+        vary: 'Accept',
+      });
+    case 'cacheable':
+      return json(200, {
+        'cache-control': ['public', 'max-age=60'],
+        'cdn-cache-control': 'max-age=60',
+        'surrogate-control': 'max-age=60',
+        etag: '"1"',
+      });
+    case 'download':
+      return download(response, Number(amount));
+    case 'sse':
+      return serverSentEvents(response, Number(amount));
+    default:
+      return json(200);
   }
 }
 
@@ -128,7 +176,8 @@ async function download(response: ServerResponse, bytes: number): Promise<void> 
   const closed = new Promise<void>((resolve) => response.once('close', resolve));
   for (let left = bytes; left > 0 && !response.destroyed; left -= piece.length) {
     const more = response.write(left < piece.length ? piece.subarray(0, left) : piece);
-    if (!more) await Promise.race([closed, new Promise<void>((resolve) => response.once('drain', resolve))]);
+    if (!more)
+      await Promise.race([closed, new Promise<void>((resolve) => response.once('drain', resolve))]);
   }
   response.end();
 }
@@ -142,10 +191,21 @@ async function serverSentEvents(response: ServerResponse, events: number): Promi
   response.end();
 }
 
-function describe(request: IncomingMessage, bodyBytes: number, bodySha256: string): UpstreamRequest {
+function describe(
+  request: IncomingMessage,
+  bodyBytes: number,
+  bodySha256: string,
+): UpstreamRequest {
   const bearer = /^Bearer (.+)$/i.exec(request.headers.authorization ?? '')?.[1] ?? null;
   return {
-    method: request.method ?? '', url: request.url ?? '', httpVersion: request.httpVersion,
-    rawHeaders: request.rawHeaders, headers: request.headers, bodyBytes, bodySha256, bearer, claims: bearer === null ? null : claimsOf(bearer),
+    method: request.method ?? '',
+    url: request.url ?? '',
+    httpVersion: request.httpVersion,
+    rawHeaders: request.rawHeaders,
+    headers: request.headers,
+    bodyBytes,
+    bodySha256,
+    bearer,
+    claims: bearer === null ? null : claimsOf(bearer),
   };
 }

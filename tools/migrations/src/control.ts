@@ -1,4 +1,4 @@
-import type { Database, Sql } from '@session-gateway/database';
+import type { Database } from '@session-gateway/database';
 import { type PaceLimits, rest } from './pace.js';
 import { type Counters, hasBooks, noCounters, type RunStatus, UnknownRunError } from './runs.js';
 import { isAtWork } from './tableLock.js';
@@ -32,7 +32,14 @@ export interface RunState extends Counters {
 }
 
 /** Where a value that does not open is, and why; never what it is. */
-export interface Unreadable { readonly table: string; readonly column: string; readonly row: string; readonly reason: string; readonly firstSeenAt: Date; readonly lastSeenAt: Date }
+export interface Unreadable {
+  readonly table: string;
+  readonly column: string;
+  readonly row: string;
+  readonly reason: string;
+  readonly firstSeenAt: Date;
+  readonly lastSeenAt: Date;
+}
 
 export interface Controlled {
   readonly lines: readonly string[];
@@ -48,80 +55,182 @@ const LATEST_RUNS = 20;
 const LISTED = 200;
 
 /** Does what was asked, and says when the run has honoured it. @throws UnknownRunError */
-export async function control({ verb, run, pace }: ControlOptions, { sql }: Database): Promise<Controlled> {
+export async function control(
+  { verb, run, pace }: ControlOptions,
+  db: Database,
+): Promise<Controlled> {
+  const { sql } = db;
   if (!(await hasBooks(sql))) {
     if (run !== null) throw new UnknownRunError(`there is no run ${run}`);
     return { lines: ['no run has ever written to this database'], runs: [], quarantine: [] };
   }
-  if (run === null) return status(await states(sql, null), []);
-  const [state] = await states(sql, run);
+  if (run === null) return status(await states(db, null), []);
+  const [state] = await states(db, run);
   if (!state) throw new UnknownRunError(`there is no run ${run}`);
-  if (verb === 'status') return status([state], await unreadable(sql, state));
-  if (state.finishedAt) throw new UnknownRunError(`run ${run} is ${said(state)} already${state.status === 'cancelled' ? `: go on with --execute --resume ${run}` : ''}`);
+  if (verb === 'status') return status([state], await unreadable(db, state));
+  if (state.finishedAt)
+    throw new UnknownRunError(
+      `run ${run} is ${said(state)} already${state.status === 'cancelled' ? `: go on with --execute --resume ${run}` : ''}`,
+    );
 
   if (verb === 'cancel' && !state.atWork) {
-    await sql.query(`UPDATE token_encryption_runs SET status = 'cancelled', finished_at = now(), updated_at = now() WHERE id = $1`, [run]);
-    return one(sql, run, `run ${run} is cancelled. What it has written stays; --execute --resume ${run} would go on with it`);
+    await sql.query(
+      `UPDATE token_encryption_runs SET status = 'cancelled', finished_at = now(), updated_at = now() WHERE id = $1`,
+      [run],
+    );
+    return one(
+      db,
+      run,
+      `run ${run} is cancelled. What it has written stays; --execute --resume ${run} would go on with it`,
+    );
   }
-  if (!state.atWork) throw new UnknownRunError(`nobody is at work on run ${run}: go on with --execute --resume ${run}`);
+  if (!state.atWork)
+    throw new UnknownRunError(
+      `nobody is at work on run ${run}: go on with --execute --resume ${run}`,
+    );
   if (verb === 'pace') {
-    await sql.query(`UPDATE token_encryption_runs SET pace = coalesce(pace, '{}') || $2::jsonb WHERE id = $1`, [run, JSON.stringify(pace)]);
-    return one(sql, run, `run ${run} has another pace from its next batch on`);
+    await sql.query(
+      `UPDATE token_encryption_runs SET pace = coalesce(pace, '{}') || $2::jsonb WHERE id = $1`,
+      [run, JSON.stringify(pace)],
+    );
+    return one(db, run, `run ${run} has another pace from its next batch on`);
   }
-  await sql.query('UPDATE token_encryption_runs SET request = $2 WHERE id = $1', [run, verb === 'resume' ? null : verb]);
-  const wanted: Readonly<Record<string, RunStatus>> = { pause: 'paused', cancel: 'cancelled', resume: 'running' };
-  const [now] = await honoured(sql, run, wanted[verb] ?? 'running');
+  const { tokenEncryptionRun } = await db.typed();
+  await tokenEncryptionRun.updateMany({
+    where: { id: run },
+    data: { request: verb === 'resume' ? null : verb },
+  });
+  const wanted: Readonly<Record<string, RunStatus>> = {
+    pause: 'paused',
+    cancel: 'cancelled',
+    resume: 'running',
+  };
+  const [now] = await honoured(db, run, wanted[verb] ?? 'running');
   if (!now) throw new UnknownRunError(`run ${run} is gone`);
-  if (now.finishedAt && now.status !== 'cancelled') return one(sql, run, `run ${run} came to its end first: ${said(now)}`);
-  if (now.status !== wanted[verb]) return one(sql, run, `run ${run} has been asked to ${verb}, and is still ${said(now)}: see its status`);
-  return one(sql, run, verb === 'resume' ? `run ${run} is going on` : `run ${run} is ${said(now)}`);
+  if (now.finishedAt && now.status !== 'cancelled')
+    return one(db, run, `run ${run} came to its end first: ${said(now)}`);
+  if (now.status !== wanted[verb])
+    return one(
+      db,
+      run,
+      `run ${run} has been asked to ${verb}, and is still ${said(now)}: see its status`,
+    );
+  return one(db, run, verb === 'resume' ? `run ${run} is going on` : `run ${run} is ${said(now)}`);
 }
 
-async function honoured(sql: Sql, run: string, wanted: RunStatus): Promise<RunState[]> {
+async function honoured(db: Database, run: string, wanted: RunStatus): Promise<RunState[]> {
   for (const end = Date.now() + HONOURED_WITHIN_MS; ; await rest(LOOK_EVERY_MS, () => false)) {
-    const found = await states(sql, run);
+    const found = await states(db, run);
     if (found[0]?.status === wanted || found[0]?.finishedAt || Date.now() >= end) return found;
   }
 }
 
-async function one(sql: Sql, run: string, line: string): Promise<Controlled> {
-  return { lines: [line], runs: await states(sql, run), quarantine: [] };
+async function one(db: Database, run: string, line: string): Promise<Controlled> {
+  return { lines: [line], runs: await states(db, run), quarantine: [] };
 }
 
-async function states(sql: Sql, run: string | null): Promise<RunState[]> {
-  const rows = await sql.query<Omit<RunState, 'atWork' | keyof Counters> & { counters: Counters & { columns?: unknown; keys?: unknown } }>(
-    `SELECT id AS run, table_name AS "table", target_kid AS target, status, sweep, counters, throttled_by AS "throttledBy", reason, started_at AS "startedAt", updated_at AS "updatedAt", finished_at AS "finishedAt"
-     FROM token_encryption_runs WHERE $1::text IS NULL OR id = $1 ORDER BY started_at DESC LIMIT ${LATEST_RUNS}`, [run]);
+async function states(db: Database, run: string | null): Promise<RunState[]> {
+  const { tokenEncryptionRun } = await db.typed();
+  const rows = await tokenEncryptionRun.findMany({
+    where: run === null ? {} : { id: run },
+    orderBy: { startedAt: 'desc' },
+    take: LATEST_RUNS,
+  });
   const atWork = new Map<string, boolean>();
-  for (const { table, finishedAt } of rows) if (!finishedAt && !atWork.has(table)) atWork.set(table, await isAtWork(sql, table));
-  return rows.map(({ counters: { columns: _, keys: __, ...counters }, ...row }) => ({ ...row, ...noCounters(), ...counters, atWork: !row.finishedAt && (atWork.get(row.table) ?? false) }));
+  for (const { tableName, finishedAt } of rows)
+    if (!finishedAt && !atWork.has(tableName))
+      atWork.set(tableName, await isAtWork(db.sql, tableName));
+  return rows.map((row) => ({
+    run: row.id,
+    table: row.tableName,
+    target: row.targetKid,
+    status: row.status as RunStatus,
+    sweep: row.sweep,
+    throttledBy: row.throttledBy,
+    reason: row.reason,
+    startedAt: row.startedAt,
+    updatedAt: row.updatedAt,
+    finishedAt: row.finishedAt,
+    ...countersOf(row.counters),
+    atWork: !row.finishedAt && (atWork.get(row.tableName) ?? false),
+  }));
 }
 
-function unreadable(sql: Sql, { table }: RunState): Promise<Unreadable[]> {
-  return sql.query<Unreadable & object>(
-    `SELECT table_name AS "table", column_name AS "column", row_id AS "row", reason, first_seen_at AS "firstSeenAt", last_seen_at AS "lastSeenAt"
-     FROM token_encryption_quarantine WHERE table_name = $1 ORDER BY row_id, column_name LIMIT ${LISTED + 1}`, [table]);
+/** Of what a run keeps with its counters, only what is told of it. */
+function countersOf(stored: unknown): Counters {
+  const counters: Counters & { columns?: unknown; keys?: unknown } = {
+    ...noCounters(),
+    ...(stored as Counters),
+  };
+  delete counters.columns;
+  delete counters.keys;
+  return counters;
+}
+
+async function unreadable(db: Database, { table }: RunState): Promise<Unreadable[]> {
+  const { tokenEncryptionQuarantine } = await db.typed();
+  const rows = await tokenEncryptionQuarantine.findMany({
+    where: { tableName: table },
+    orderBy: [{ rowId: 'asc' }, { columnName: 'asc' }],
+    take: LISTED + 1,
+  });
+  return rows.map(({ tableName, columnName, rowId, reason, firstSeenAt, lastSeenAt }) => ({
+    table: tableName,
+    column: columnName,
+    row: rowId,
+    reason,
+    firstSeenAt,
+    lastSeenAt,
+  }));
 }
 
 function status(runs: readonly RunState[], quarantine: readonly Unreadable[]): Controlled {
   const listed = quarantine.slice(0, LISTED);
   return {
-    runs, quarantine: listed,
+    runs,
+    quarantine: listed,
     lines: [
       ...(runs.length === 0 ? ['no run has ever written to this database'] : runs.flatMap(told)),
-      ...(listed.length === 0 ? [] : ['', 'values that do not open', ...listed.map(({ column, row, reason, firstSeenAt }) => `  ${column} of row ${row}: ${reason}, since ${firstSeenAt.toISOString()}`)]),
-      ...(quarantine.length > LISTED ? [`  and more: SELECT * FROM token_encryption_quarantine`] : []),
+      ...(listed.length === 0
+        ? []
+        : [
+            '',
+            'values that do not open',
+            ...listed.map(
+              ({ column, row, reason, firstSeenAt }) =>
+                `  ${column} of row ${row}: ${reason}, since ${firstSeenAt.toISOString()}`,
+            ),
+          ]),
+      ...(quarantine.length > LISTED
+        ? [`  and more: SELECT * FROM token_encryption_quarantine`]
+        : []),
     ],
   };
 }
 
 function told(state: RunState): string[] {
-  const { run, table, target, sweep, scanned, changed, lostRace, late, quarantined, remaining, throttledBy, reason, updatedAt } = state;
+  const {
+    run,
+    table,
+    target,
+    sweep,
+    scanned,
+    changed,
+    lostRace,
+    late,
+    quarantined,
+    remaining,
+    throttledBy,
+    reason,
+    updatedAt,
+  } = state;
   const rows = (count: number): string => `${count} row${count === 1 ? '' : 's'}`;
   return [
     `run ${run}: ${table} to ${target === 'plain' ? 'plaintext' : `key ${target}`}, ${said(state)}, last heard of ${updatedAt.toISOString()}`,
     `  sweep ${sweep}: ${rows(scanned)} seen, ${changed} changed so far, ${lostRace} lost races; of this sweep ${quarantined} values do not open and ${remaining.plain + remaining.plan + remaining.otherKid} remain`,
-    ...(late > 0 ? [`  ${rows(late)} written meanwhile by programs that do not seal under ${target}`] : []),
+    ...(late > 0
+      ? [`  ${rows(late)} written meanwhile by programs that do not seal under ${target}`]
+      : []),
     ...(throttledBy === null ? [] : [`  rests: ${throttledBy}`]),
     ...(reason === null ? [] : [`  because: ${reason}`]),
   ];
@@ -129,5 +238,8 @@ function told(state: RunState): string[] {
 
 /** In words. What a killed process has left behind is not at work, whatever its last word was. */
 function said({ status: word, atWork, finishedAt }: RunState): string {
-  return !finishedAt && !atWork && (word === 'running' || word === 'paused') ? 'stopped: its process is gone' : word === 'done' ? 'finished' : word === 'incomplete' ? 'finished, with values left' : word;
+  if (!finishedAt && !atWork && (word === 'running' || word === 'paused'))
+    return 'stopped: its process is gone';
+  if (word === 'done') return 'finished';
+  return word === 'incomplete' ? 'finished, with values left' : word;
 }

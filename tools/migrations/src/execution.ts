@@ -1,16 +1,34 @@
 import { type Database, isStorageUnavailable, type Sql } from '@session-gateway/database';
 import type { StoredClass } from '@session-gateway/keycloak-auth';
 import { saveBatch } from './checkpoint.js';
-import type { Watcher } from './encryptTokens.js';
+import type { Watcher } from './watcher.js';
 import { type Judge, type Judged, remainder, UnknownKidError } from './judge.js';
 import { forgetLost, rememberLost, writtenSince } from './lostRaces.js';
 import type { JobOptions } from './options.js';
 import { type Pace, rest } from './pace.js';
 import { isDiskFull, type Patience } from './patience.js';
 import { forgetOpened, quarantine } from './quarantine.js';
-import { claimRange, dropRanges, endRange, type Range, releaseRanges, reloadRange, resetRanges, sumRanges } from './ranges.js';
+import {
+  claimRange,
+  dropRanges,
+  endRange,
+  type Range,
+  releaseRanges,
+  reloadRange,
+  resetRanges,
+  sumRanges,
+} from './ranges.js';
 import type { Requests } from './requests.js';
-import { beginSweep, type Counters, FencedError, noCounters, readRun, type Run, saveThrottle, setStatus } from './runs.js';
+import {
+  beginSweep,
+  type Counters,
+  FencedError,
+  noCounters,
+  readRun,
+  type Run,
+  saveThrottle,
+  setStatus,
+} from './runs.js';
 import type { TableLock } from './tableLock.js';
 import type { TokenRow, TokenTable } from './tokenTable.js';
 
@@ -40,9 +58,22 @@ export interface ExecutionParts {
 }
 
 /** Rows as they were read, and what is to be done with them. */
-interface Batch { readonly rows: readonly TokenRow[]; readonly judged: Judged; readonly delta: Counters }
+interface Batch {
+  readonly rows: readonly TokenRow[];
+  readonly judged: Judged;
+  readonly delta: Counters;
+}
 
-export interface Executed { readonly counters: Counters; readonly sweeps: number; readonly exitCode: 0 | 3 | 130 }
+/** A worker's next batch, while the one before is written. */
+interface Ahead {
+  batch: Promise<Batch> | null;
+}
+
+export interface Executed {
+  readonly counters: Counters;
+  readonly sweeps: number;
+  readonly exitCode: 0 | 3 | 130;
+}
 
 /** Between sweeps that lost races: whoever holds a row gets time to let go. Doubled each time up to the second number. */
 const RACE_REST_MS = [100, 5_000] as const;
@@ -62,7 +93,10 @@ export class Execution {
   readonly #startedAt = Date.now();
   #broken = false;
 
-  constructor(private readonly parts: ExecutionParts, private run: Run) {
+  constructor(
+    private readonly parts: ExecutionParts,
+    private run: Run,
+  ) {
     this.#counters = run.counters;
     this.#scannedBefore = run.counters.scanned;
     this.#earlierMs = run.counters.durationMs;
@@ -72,7 +106,9 @@ export class Execution {
     const { patience, process, paces } = this.parts;
     try {
       for (;;) {
-        const workers = await Promise.allSettled(paces.map((pace, number) => this.#work(`${process}/${number}`, pace)));
+        const workers = await Promise.allSettled(
+          paces.map((pace, number) => this.#work(`${process}/${number}`, pace)),
+        );
         const fault = workers.find((worker) => worker.status === 'rejected');
         if (fault) throw fault.reason;
         if (this.#stopping()) return await this.#stop();
@@ -82,41 +118,18 @@ export class Execution {
     } catch (error) {
       const { db } = this.parts;
       // Best effort: it is the books that cannot be written, perhaps.
-      if (!(error instanceof FencedError)) await releaseRanges(db.sql, this.run.id, process).then(() => setStatus(db.sql, this.run, 'failed', reasonOf(error))).catch(() => undefined);
+      if (!(error instanceof FencedError))
+        await releaseRanges(db.sql, this.run.id, process)
+          .then(() => setStatus(db.sql, this.run, 'failed', reasonOf(error)))
+          .catch(() => undefined);
       throw error;
     }
   }
 
-  /** Sweeps ranges until there is none left that nobody has, or until the process is to stop. */
   async #work(worker: string, pace: Pace): Promise<void> {
-    const { patience, keepLock } = this.parts;
-    let range: Range | null = null;
-    const ahead: { batch: Promise<Batch> | null } = { batch: null };
+    const ahead: Ahead = { batch: null };
     try {
-      while (!this.#stopping()) {
-        try {
-          await keepLock();
-          if (this.parts.requests.paused) {
-            await this.#pause();
-            continue;
-          }
-          if (!range) {
-            range = await patience.bounded((sql) => claimRange(sql, this.run.id, worker));
-            if (!range) return;
-          }
-          range = await this.#batch(range, worker, pace, ahead);
-        } catch (error) {
-          await ahead.batch?.catch(() => undefined);
-          ahead.batch = null;
-          const had: Range | null = range;
-          const known: { range: Range | null } | null = await patience.outlast(error, async () => {
-            await keepLock();
-            // Whether the last batch was committed is written where it would have been committed.
-            return { range: had && (await reloadRange(this.parts.db.sql, this.run.id, had.number, worker)) };
-          });
-          range = known?.range ?? null;
-        }
-      }
+      await this.#sweep(worker, pace, ahead);
     } catch (error) {
       // The other workers are to end their batches and stop.
       this.#broken = true;
@@ -126,8 +139,38 @@ export class Execution {
     }
   }
 
+  /** Sweeps ranges until there is none left that nobody has, or until the process is to stop. */
+  async #sweep(worker: string, pace: Pace, ahead: Ahead): Promise<void> {
+    const { patience, keepLock } = this.parts;
+    let range: Range | null = null;
+    while (!this.#stopping()) {
+      try {
+        await keepLock();
+        if (this.parts.requests.paused) {
+          await this.#pause();
+          continue;
+        }
+        range ??= await patience.bounded((sql) => claimRange(sql, this.run.id, worker));
+        if (!range) return;
+        range = await this.#batch(range, worker, pace, ahead);
+      } catch (error) {
+        await ahead.batch?.catch(() => undefined);
+        ahead.batch = null;
+        const had: Range | null = range;
+        const known: { range: Range | null } | null = await patience.outlast(error, async () => {
+          await keepLock();
+          // Whether the last batch was committed is written where it would have been committed.
+          return {
+            range: had && (await reloadRange(this.parts.db.sql, this.run.id, had.number, worker)),
+          };
+        });
+        range = known?.range ?? null;
+      }
+    }
+  }
+
   /** One batch; what is left of the range, or null at its end. */
-  async #batch(range: Range, worker: string, pace: Pace, ahead: { batch: Promise<Batch> | null }): Promise<Range | null> {
+  async #batch(range: Range, worker: string, pace: Pace, ahead: Ahead): Promise<Range | null> {
     const { judge, patience } = this.parts;
     const beganAt = Date.now();
     const batch = await (ahead.batch ?? this.#prepare(range, pace));
@@ -147,10 +190,12 @@ export class Execution {
       // Awaited later; a failure until then must not count as unhandled.
       ahead.batch.catch(() => undefined);
     }
-    const counters = await patience.batch((sql) => this.#write(sql, next, worker, pace.throttledBy, batch)).catch((error: unknown) => {
-      if (error instanceof RangeTakenError) return null;
-      throw error;
-    });
+    const counters = await patience
+      .batch((sql) => this.#write(sql, next, worker, pace.throttledBy, batch))
+      .catch((error: unknown) => {
+        if (error instanceof RangeTakenError) return null;
+        throw error;
+      });
     if (!counters) {
       // Another has the range, and reads on where it stands itself.
       await ahead.batch?.catch(() => undefined);
@@ -168,7 +213,13 @@ export class Execution {
   }
 
   /** Batch, quarantine and checkpoint commit together. @throws RangeTakenError when the range is another's by now */
-  async #write(sql: Sql, range: Range, worker: string, throttledBy: string | null, { rows, judged: { writes, quarantined, before }, delta }: Batch): Promise<Counters> {
+  async #write(
+    sql: Sql,
+    range: Range,
+    worker: string,
+    throttledBy: string | null,
+    { rows, judged: { writes, quarantined, before }, delta }: Batch,
+  ): Promise<Counters> {
     const { table } = this.parts;
     await quarantine(sql, this.run.id, table.key, quarantined);
     if (this.run.sweep > 1) delta.late = await writtenSince(sql, this.run.id, rows, writes);
@@ -178,9 +229,18 @@ export class Execution {
     delta.changed = written.size;
     delta.lostRace = writes.length - written.size;
     for (const { id } of writes) if (written.has(id)) settle(delta, before.get(id));
-    await rememberLost(sql, this.run.id, rows, writes.filter(({ id }) => !written.has(id)));
+    await rememberLost(
+      sql,
+      this.run.id,
+      rows,
+      writes.filter(({ id }) => !written.has(id)),
+    );
     delta.durationMs = this.#earlierMs + Date.now() - this.#startedAt;
-    const counters = await saveBatch(sql, this.run, range, worker, { wanted: writes.length, delta, throttledBy });
+    const counters = await saveBatch(sql, this.run, range, worker, {
+      wanted: writes.length,
+      delta,
+      throttledBy,
+    });
     if (!counters) throw new RangeTakenError();
     return counters;
   }
@@ -188,25 +248,41 @@ export class Execution {
   async #prepare(range: Range, pace: Pace): Promise<Batch> {
     const rows = await this.#read(range, pace);
     const delta = noCounters();
-    return { rows, delta, judged: this.parts.judge.judge(rows, delta, { firstSweep: this.run.sweep === 1, stopAtUnknownKid: true }) };
+    return {
+      rows,
+      delta,
+      judged: this.parts.judge.judge(rows, delta, {
+        firstSweep: this.run.sweep === 1,
+        stopAtUnknownKid: true,
+      }),
+    };
   }
 
   #read({ afterId, upToId, checkpoint }: Range, pace: Pace): Promise<TokenRow[]> {
-    return this.parts.patience.bounded((sql) => this.parts.table.read(sql, checkpoint ?? afterId, pace.rows, upToId));
+    return this.parts.patience.bounded((sql) =>
+      this.parts.table.read(sql, checkpoint ?? afterId, pace.rows, upToId),
+    );
   }
 
   /** Begins the next sweep or ends the run, when this one has ended; null when there is more to do. */
   async #turn(): Promise<Executed | null> {
     const { db, patience, watcher, target } = this.parts;
     const { ended, lost, late } = await patience.bounded((sql) => this.#judgeSweep(sql));
-    if (late > 0) watcher.note(`sweep ${this.run.sweep} found ${late} row${late === 1 ? '' : 's'} written meanwhile by a program that does not ${target === 'plain' ? 'write plaintext' : `seal under ${target}`}: an older gateway is still at work`);
+    if (late > 0)
+      watcher.note(
+        `sweep ${this.run.sweep} found ${late} row${late === 1 ? '' : 's'} written meanwhile by a program that does not ${target === 'plain' ? 'write plaintext' : `seal under ${target}`}: an older gateway is still at work`,
+      );
     this.run = await readRun(db.sql, this.run.id);
     this.#counters = this.run.counters;
     if (ended) {
-      return { counters: this.#counters, sweeps: this.run.sweep, exitCode: this.run.status === 'done' ? 0 : this.run.status === 'incomplete' ? 3 : 130 };
+      return {
+        counters: this.#counters,
+        sweeps: this.run.sweep,
+        exitCode: exitCodeOf(this.run),
+      };
     }
     // Others are not through, or rows are held by somebody.
-    await rest(lost === null ? OTHERS_REST_MS : lost === 0 ? 0 : Math.min(RACE_REST_MS[1], RACE_REST_MS[0] * 2 ** (this.run.sweep - 1)), () => this.#waiting());
+    await rest(restMs(lost, this.run.sweep), () => this.#waiting());
     return null;
   }
 
@@ -215,8 +291,10 @@ export class Execution {
     const { table, options } = this.parts;
     const swept = await sumRanges(sql, this.run.id);
     const run = await readRun(sql, this.run.id);
-    if (run.generation !== this.run.generation) throw new FencedError(`run ${run.id} was taken over by another process`);
-    if (run.status === 'done' || run.status === 'incomplete' || run.status === 'cancelled') return { ended: true, lost: null, late: 0 };
+    if (run.generation !== this.run.generation)
+      throw new FencedError(`run ${run.id} was taken over by another process`);
+    if (run.status === 'done' || run.status === 'incomplete' || run.status === 'cancelled')
+      return { ended: true, lost: null, late: 0 };
     if (!swept.done || run.sweep !== this.run.sweep) return { ended: false, lost: null, late: 0 };
     const late = run.counters.late - run.counters.lateBefore;
     const clean = swept.whole && swept.wanted === 0;
@@ -263,7 +341,8 @@ export class Execution {
     const { maxUnreadable } = this.parts.options;
     if (quarantined <= UNREADABLE_AT_LEAST || quarantined <= maxUnreadable * values) return;
     throw new TooManyUnreadableError(
-      `${quarantined} of the ${values} values met so far do not open, more than --max-unreadable ${maxUnreadable} allows. See why with \`encrypt-tokens status ${this.run.id}\`, then start again to continue`);
+      `${quarantined} of the ${values} values met so far do not open, more than --max-unreadable ${maxUnreadable} allows. See why with \`encrypt-tokens status ${this.run.id}\`, then start again to continue`,
+    );
   }
 
   /** Whether to end after the batch under way. */
@@ -285,7 +364,15 @@ export class Execution {
 
   #report(pace: Pace): void {
     const { scanned, changed, lostRace } = this.#counters;
-    this.parts.watcher.progress({ sweep: this.run.sweep, scanned, scannedBefore: this.#scannedBefore, total: this.parts.total, changed, lostRace, throttledBy: pace.throttledBy });
+    this.parts.watcher.progress({
+      sweep: this.run.sweep,
+      scanned,
+      scannedBefore: this.#scannedBefore,
+      total: this.parts.total,
+      changed,
+      lostRace,
+      throttledBy: pace.throttledBy,
+    });
   }
 }
 
@@ -295,10 +382,24 @@ class RangeTakenError extends Error {
 
 /** Why a run failed, as it is written down. What PostgreSQL says of a statement may quote values: only its code is. */
 function reasonOf(error: unknown): string {
-  if (error instanceof UnknownKidError || error instanceof TooManyUnreadableError) return error.message;
+  if (error instanceof UnknownKidError || error instanceof TooManyUnreadableError)
+    return error.message;
   if (isDiskFull(error)) return 'the disk of the database is full';
   const { code } = error as { code?: string };
-  return isStorageUnavailable(error) ? `PostgreSQL did not answer${code ? ` (${code})` : ''}` : `failed${code ? ` (${code})` : ''}`;
+  return isStorageUnavailable(error)
+    ? `PostgreSQL did not answer${code ? ` (${code})` : ''}`
+    : `failed${code ? ` (${code})` : ''}`;
+}
+
+/** How long a process rests before it sweeps again: until the others are through, or somebody lets go of rows. */
+function restMs(lost: number | null, sweep: number): number {
+  if (lost === null) return OTHERS_REST_MS;
+  return lost === 0 ? 0 : Math.min(RACE_REST_MS[1], RACE_REST_MS[0] * 2 ** (sweep - 1));
+}
+
+function exitCodeOf({ status }: Run): Executed['exitCode'] {
+  if (status === 'done') return 0;
+  return status === 'incomplete' ? 3 : 130;
 }
 
 /** What has been written remains no longer. */

@@ -36,7 +36,7 @@ export class UsageError extends Error {
   override readonly name = 'UsageError';
 }
 
-export const USAGE = `usage: nx run migrations:encrypt-tokens -- [flags]
+export const USAGE = `usage: encrypt-tokens [flags]
 
   --dry-run                 count what would be done, change nothing (the default)
   --execute                 encrypt
@@ -49,6 +49,7 @@ export const USAGE = `usage: nx run migrations:encrypt-tokens -- [flags]
   --max-wal-mb-per-second <n>       rest when the server writes more WAL than that
   --max-replication-lag <seconds>   rest while a replica is further behind (10; 0: do not look)
   --max-active-sessions <n>         rest while more others run statements (25; 0: do not look)
+  --max-slot-wal <MB>               rest while a replication slot keeps more WAL (16000; 0: do not look)
   --max-lock-waits <n>              rest while more of them wait for locks (5; 0: do not look)
   --workers <n>             connections that sweep ranges of their own, 1 to 16 (1)
   --cas <xmin|digest>       how a write knows that a row is unchanged; digest: by its tokens, for rows that are touched all the time
@@ -73,22 +74,61 @@ from another terminal:
 
 exit codes: 0 done, 1 failed, 2 wrong usage, 3 values remain or are quarantined, 78 configuration, 130 interrupted`;
 
-const USUAL_PACE: PaceLimits = { chunkSize: 100, maxRowsPerSecond: null, duty: 0.7, maxWalMbPerSecond: null, maxReplicationLagSeconds: 10, maxActiveSessions: 25, maxLockWaits: 5 };
-const USUAL = { table: 'user_sessions', idColumn: 'id', columns: ['access_token', 'refresh_token', 'id_token'] };
+const USUAL_PACE: PaceLimits = {
+  chunkSize: 100,
+  maxRowsPerSecond: null,
+  duty: 0.7,
+  maxWalMbPerSecond: null,
+  maxReplicationLagSeconds: 10,
+  maxSlotWalMb: 16_000,
+  maxActiveSessions: 25,
+  maxLockWaits: 5,
+};
+const USUAL = {
+  table: 'user_sessions',
+  idColumn: 'id',
+  columns: ['access_token', 'refresh_token', 'id_token'],
+};
 
 const PACE_FLAGS = {
-  'chunk-size': { type: 'string' }, 'max-rows-per-second': { type: 'string' }, duty: { type: 'string' }, 'max-wal-mb-per-second': { type: 'string' },
-  'max-replication-lag': { type: 'string' }, 'max-active-sessions': { type: 'string' }, 'max-lock-waits': { type: 'string' },
+  'chunk-size': { type: 'string' },
+  'max-rows-per-second': { type: 'string' },
+  duty: { type: 'string' },
+  'max-wal-mb-per-second': { type: 'string' },
+  'max-replication-lag': { type: 'string' },
+  'max-slot-wal': { type: 'string' },
+  'max-active-sessions': { type: 'string' },
+  'max-lock-waits': { type: 'string' },
 } as const;
 type PaceFlag = keyof typeof PACE_FLAGS;
-const CONTROL_FLAGS = { ...PACE_FLAGS, json: { type: 'boolean' }, help: { type: 'boolean' } } as const;
+const CONTROL_FLAGS = {
+  ...PACE_FLAGS,
+  json: { type: 'boolean' },
+  help: { type: 'boolean' },
+} as const;
 const FLAGS = {
   ...PACE_FLAGS,
-  'dry-run': { type: 'boolean' }, execute: { type: 'boolean' }, verify: { type: 'boolean' }, json: { type: 'boolean' }, restart: { type: 'boolean' }, help: { type: 'boolean' }, finalize: { type: 'boolean' }, vacuum: { type: 'boolean' },
+  'dry-run': { type: 'boolean' },
+  execute: { type: 'boolean' },
+  verify: { type: 'boolean' },
+  json: { type: 'boolean' },
+  restart: { type: 'boolean' },
+  help: { type: 'boolean' },
+  finalize: { type: 'boolean' },
+  vacuum: { type: 'boolean' },
   'i-understand-tokens-will-be-plaintext': { type: 'boolean' },
-  to: { type: 'string' }, table: { type: 'string' }, 'id-column': { type: 'string' }, columns: { type: 'string' }, resume: { type: 'string' },
-  workers: { type: 'string' }, cas: { type: 'string' }, 'max-unreadable': { type: 'string' }, join: { type: 'string' },
-  sample: { type: 'string' }, report: { type: 'string' }, 'metrics-port': { type: 'string' },
+  to: { type: 'string' },
+  table: { type: 'string' },
+  'id-column': { type: 'string' },
+  columns: { type: 'string' },
+  resume: { type: 'string' },
+  workers: { type: 'string' },
+  cas: { type: 'string' },
+  'max-unreadable': { type: 'string' },
+  join: { type: 'string' },
+  sample: { type: 'string' },
+  report: { type: 'string' },
+  'metrics-port': { type: 'string' },
 } as const;
 
 /** @throws UsageError before anything is connected to; null when help was asked for */
@@ -104,30 +144,47 @@ export function parseOptions(args: readonly string[]): JobOptions | null {
   const modes = (['dry-run', 'execute', 'verify'] as const).filter((mode) => values[mode]);
   if (modes.length > 1) throw new UsageError(`--${modes.join(' and --')} exclude each other`);
   const finalize = values.finalize ?? false;
-  if (finalize && modes[0] === 'dry-run') throw new UsageError('--dry-run and --finalize exclude each other');
+  if (finalize && modes[0] === 'dry-run')
+    throw new UsageError('--dry-run and --finalize exclude each other');
   const mode = modes[0] ?? (finalize ? 'verify' : 'dry-run');
   const to = values.to ?? null;
-  if (to !== null && !/^([a-z0-9]{1,16})$/.test(to)) throw new UsageError('--to must be a key id (1 to 16 characters a-z, 0-9) or plain');
+  if (to !== null && !/^([a-z0-9]{1,16})$/.test(to))
+    throw new UsageError('--to must be a key id (1 to 16 characters a-z, 0-9) or plain');
   const understood = values['i-understand-tokens-will-be-plaintext'] ?? false;
-  if (to === 'plain' && mode === 'verify') throw new UsageError('--verify needs a key: it cannot be used with --to plain');
-  if (to === 'plain' && mode === 'execute' && !understood) throw new UsageError('--to plain writes tokens in the clear: add --i-understand-tokens-will-be-plaintext');
-  if (understood && to !== 'plain') throw new UsageError('--i-understand-tokens-will-be-plaintext belongs to --to plain');
-  if (finalize && to === 'plain') throw new UsageError('--finalize needs a key: it cannot be used with --to plain');
+  if (to === 'plain' && mode === 'verify')
+    throw new UsageError('--verify needs a key: it cannot be used with --to plain');
+  if (to === 'plain' && mode === 'execute' && !understood)
+    throw new UsageError(
+      '--to plain writes tokens in the clear: add --i-understand-tokens-will-be-plaintext',
+    );
+  if (understood && to !== 'plain')
+    throw new UsageError('--i-understand-tokens-will-be-plaintext belongs to --to plain');
+  if (finalize && to === 'plain')
+    throw new UsageError('--finalize needs a key: it cannot be used with --to plain');
   const cas = values.cas ?? 'xmin';
   if (cas !== 'xmin' && cas !== 'digest') throw new UsageError('--cas must be xmin or digest');
-  const continued = [...(values.resume === undefined ? [] : ['--resume']), ...(values.restart ? ['--restart'] : []), ...(values.join === undefined ? [] : ['--join'])];
-  if (mode !== 'execute' && continued.length > 0) throw new UsageError(`${continued[0]} belongs to --execute`);
+  const continued = [
+    ...(values.resume === undefined ? [] : ['--resume']),
+    ...(values.restart ? ['--restart'] : []),
+    ...(values.join === undefined ? [] : ['--join']),
+  ];
+  if (mode !== 'execute' && continued.length > 0)
+    throw new UsageError(`${continued[0]} belongs to --execute`);
   if (continued.length > 1) throw new UsageError(`${continued.join(' and ')} exclude each other`);
-  if (values.sample !== undefined && (mode !== 'verify' || finalize)) throw new UsageError('--sample belongs to --verify');
+  if (values.sample !== undefined && (mode !== 'verify' || finalize))
+    throw new UsageError('--sample belongs to --verify');
   if (values.vacuum && mode !== 'execute') throw new UsageError('--vacuum belongs to --execute');
   const columns = list(values.columns) ?? USUAL.columns;
   return {
-    mode, to, columns,
+    mode,
+    to,
+    columns,
     table: tableName(values.table) ?? USUAL.table,
     idColumn: name('id-column', values['id-column']) ?? USUAL.idColumn,
     ...{ ...USUAL_PACE, ...paceLimits(values) },
     workers: integer('workers', values.workers, 1, 16) ?? 1,
-    cas, finalize,
+    cas,
+    finalize,
     sample: integer('sample', values.sample, 1, 10_000_000),
     report: name('report', values.report),
     vacuum: values.vacuum ?? false,
@@ -144,7 +201,9 @@ export function parseOptions(args: readonly string[]): JobOptions | null {
 const NO_BOUND = 'none';
 
 /** The bounds of the pace that are given. */
-function paceLimits(values: { readonly [Flag in PaceFlag]?: string | undefined }): Partial<PaceLimits> {
+function paceLimits(values: {
+  readonly [Flag in PaceFlag]?: string | undefined;
+}): Partial<PaceLimits> {
   const bound = (flag: PaceFlag, min: number, max: number): number | null | undefined =>
     values[flag] === NO_BOUND ? null : (integer(flag, values[flag], min, max) ?? undefined);
   const given: { -readonly [Limit in keyof PaceLimits]?: PaceLimits[Limit] | undefined } = {
@@ -152,8 +211,11 @@ function paceLimits(values: { readonly [Flag in PaceFlag]?: string | undefined }
     maxRowsPerSecond: bound('max-rows-per-second', 1, 1_000_000),
     duty: share('duty', values.duty) ?? undefined,
     maxWalMbPerSecond: bound('max-wal-mb-per-second', 1, 100_000),
-    maxReplicationLagSeconds: integer('max-replication-lag', values['max-replication-lag'], 0, 86_400) ?? undefined,
-    maxActiveSessions: integer('max-active-sessions', values['max-active-sessions'], 0, 100_000) ?? undefined,
+    maxSlotWalMb: integer('max-slot-wal', values['max-slot-wal'], 0, 100_000_000) ?? undefined,
+    maxReplicationLagSeconds:
+      integer('max-replication-lag', values['max-replication-lag'], 0, 86_400) ?? undefined,
+    maxActiveSessions:
+      integer('max-active-sessions', values['max-active-sessions'], 0, 100_000) ?? undefined,
     maxLockWaits: integer('max-lock-waits', values['max-lock-waits'], 0, 100_000) ?? undefined,
   };
   return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
@@ -167,60 +229,96 @@ export function parseControl(args: readonly string[]): ControlOptions | null {
   const run = first === undefined || first.startsWith('-') ? null : first;
   const { values } = parse(run === null ? args.slice(1) : others, CONTROL_FLAGS);
   if (values.help) return null;
-  if (run === null && verb !== 'status') throw new UsageError(`${verb} takes the id of a run: see \`status\``);
+  if (run === null && verb !== 'status')
+    throw new UsageError(`${verb} takes the id of a run: see \`status\``);
   const pace = paceLimits(values);
-  if (verb === 'pace' && Object.keys(pace).length === 0) throw new UsageError('pace takes --chunk-size, --max-rows-per-second, --duty or another bound');
-  if (verb !== 'pace' && Object.keys(pace).length > 0) throw new UsageError(`${verb} takes no pace`);
+  if (verb === 'pace' && Object.keys(pace).length === 0)
+    throw new UsageError('pace takes --chunk-size, --max-rows-per-second, --duty or another bound');
+  if (verb !== 'pace' && Object.keys(pace).length > 0)
+    throw new UsageError(`${verb} takes no pace`);
   return { verb, run, pace, json: values.json ?? false };
 }
 
 /** The flags that say which table and which target, as a shell takes them; empty for the usual ones. */
 export function shapeFlags({ to, table, idColumn, columns }: JobOptions): string {
-  const given = [['to', to ?? ''], ['table', table === USUAL.table ? '' : table], ['id-column', idColumn === USUAL.idColumn ? '' : idColumn], ['columns', columns.join() === USUAL.columns.join() ? '' : columns.join()]] as const;
-  return given.map(([flag, value]) => (value === '' ? '' : ` --${flag} ${/^[\w.,-]+$/.test(value) ? value : `'${value.replaceAll("'", `'\\''`)}'`}`)).join('');
+  const given = [
+    ['to', to ?? ''],
+    ['table', table === USUAL.table ? '' : table],
+    ['id-column', idColumn === USUAL.idColumn ? '' : idColumn],
+    ['columns', columns.join() === USUAL.columns.join() ? '' : columns.join()],
+  ] as const;
+  return given
+    .map(([flag, value]) =>
+      value === ''
+        ? ''
+        : ` --${flag} ${/^[\w.,-]+$/.test(value) ? value : `'${value.replaceAll("'", `'\\''`)}'`}`,
+    )
+    .join('');
 }
 
-function parse<const Flags extends NonNullable<ParseArgsConfig['options']>>(args: readonly string[], options: Flags) {
+function parse<const Flags extends NonNullable<ParseArgsConfig['options']>>(
+  args: readonly string[],
+  options: Flags,
+) {
   try {
     // One spelling each: abbreviations and --no-… would make a typo do something.
-    return parseArgs({ args: [...args], options, strict: true, allowPositionals: false, tokens: true });
+    return parseArgs({
+      args: [...args],
+      options,
+      strict: true,
+      allowPositionals: false,
+      tokens: true,
+    });
   } catch (error) {
     const { code, message } = error as { code?: string; message: string };
-    if (code === 'ERR_PARSE_ARGS_UNKNOWN_OPTION') throw new UsageError(`unknown flag ${/'([^']*)'/.exec(message)?.[1] ?? ''}`);
-    if (code === 'ERR_PARSE_ARGS_UNEXPECTED_POSITIONAL') throw new UsageError(`unexpected word ${/'([^']*)'/.exec(message)?.[1] ?? ''}`);
-    if (code === 'ERR_PARSE_ARGS_INVALID_OPTION_VALUE') throw new UsageError(`${/'([^' ]*)/.exec(message)?.[1] ?? 'a flag'} ${/does not take an argument/.test(message) ? 'takes no value' : 'needs a value'}`);
+    if (code === 'ERR_PARSE_ARGS_UNKNOWN_OPTION')
+      throw new UsageError(`unknown flag ${/'([^']*)'/.exec(message)?.[1] ?? ''}`);
+    if (code === 'ERR_PARSE_ARGS_UNEXPECTED_POSITIONAL')
+      throw new UsageError(`unexpected word ${/'([^']*)'/.exec(message)?.[1] ?? ''}`);
+    if (code === 'ERR_PARSE_ARGS_INVALID_OPTION_VALUE')
+      throw new UsageError(
+        `${/'([^' ]*)/.exec(message)?.[1] ?? 'a flag'} ${/does not take an argument/.test(message) ? 'takes no value' : 'needs a value'}`,
+      );
     throw error;
   }
 }
 
 function integer(flag: string, value: string | undefined, min: number, max: number): number | null {
   if (value === undefined) return null;
-  if (!/^\d{1,9}$/.test(value) || Number(value) < min || Number(value) > max) throw new UsageError(`--${flag} must be a whole number from ${min} to ${max}`);
+  if (!/^\d{1,9}$/.test(value) || Number(value) < min || Number(value) > max)
+    throw new UsageError(`--${flag} must be a whole number from ${min} to ${max}`);
   return Number(value);
 }
 
 function share(flag: string, value: string | undefined): number | null {
   if (value === undefined) return null;
-  if (!/^(0?\.\d+|1(\.0+)?)$/.test(value) || Number(value) <= 0) throw new UsageError(`--${flag} must be a number above 0 and up to 1`);
+  if (!/^(0?\.\d+|1(\.0+)?)$/.test(value) || Number(value) <= 0)
+    throw new UsageError(`--${flag} must be a number above 0 and up to 1`);
   return Number(value);
 }
 
 function name(flag: string, value: string | undefined): string | null {
   if (value === undefined) return null;
   if (value.trim() === '') throw new UsageError(`--${flag} must not be empty`);
-  if (value.length > 128 || value.includes('\0')) throw new UsageError(`--${flag} is too long, or holds a NUL character`);
+  if (value.length > 128 || value.includes('\0'))
+    throw new UsageError(`--${flag} is too long, or holds a NUL character`);
   return value;
 }
 
 function tableName(value: string | undefined): string | null {
   const table = name('table', value);
-  if (table !== null && !/^([^.]+\.)?[^.]+$/.test(table)) throw new UsageError('--table must be a table\'s name, or schema.name');
+  if (table !== null && !/^([^.]+\.)?[^.]+$/.test(table))
+    throw new UsageError("--table must be a table's name, or schema.name");
   return table;
 }
 
 function list(value: string | undefined): string[] | null {
   if (value === undefined) return null;
   const columns = value.split(',').map((column) => column.trim());
-  if (columns.some((column) => column === '' || column.includes('\0')) || new Set(columns).size !== columns.length) throw new UsageError('--columns must be column names separated by commas, each once');
+  if (
+    columns.some((column) => column === '' || column.includes('\0')) ||
+    new Set(columns).size !== columns.length
+  )
+    throw new UsageError('--columns must be column names separated by commas, each once');
   return columns;
 }

@@ -4,16 +4,41 @@ import { Pace, type PaceLimits } from './pace.js';
 
 const never = (): boolean => false;
 const stopped = (): boolean => true;
-const UNBOUND: PaceLimits = { chunkSize: 100, maxRowsPerSecond: null, duty: 1, maxWalMbPerSecond: null, maxReplicationLagSeconds: 0, maxActiveSessions: 0, maxLockWaits: 0 };
-const QUIET: Load = { walBytes: 0, replica: null, activeSessions: 0, lockWaits: 0, seesAll: true };
+const UNBOUND: PaceLimits = {
+  chunkSize: 100,
+  maxRowsPerSecond: null,
+  duty: 1,
+  maxWalMbPerSecond: null,
+  maxReplicationLagSeconds: 0,
+  maxSlotWalMb: 0,
+  maxActiveSessions: 0,
+  maxLockWaits: 0,
+};
+const QUIET: Load = {
+  walBytes: 0,
+  replica: null,
+  slot: null,
+  activeSessions: 0,
+  lockWaits: 0,
+  seesAll: true,
+};
 
 /** A pace whose clock and server are the test's. */
 function paceOf(limits: Partial<PaceLimits>, loads: Partial<Load>[] = []) {
   const clock = { now: 0 };
   const notes: string[] = [];
   let read = 0;
-  const signals = { read: async () => ({ ...QUIET, ...(loads[Math.min(read++, loads.length - 1)] ?? {}) }) };
-  const pace = new Pace({ ...UNBOUND, ...limits }, { now: () => clock.now, ...(loads.length > 0 ? { signals } : {}), note: (line) => notes.push(line) });
+  const signals = {
+    read: async () => ({ ...QUIET, ...(loads[Math.min(read++, loads.length - 1)] ?? {}) }),
+  };
+  const pace = new Pace(
+    { ...UNBOUND, ...limits },
+    {
+      now: () => clock.now,
+      ...(loads.length > 0 ? { signals } : {}),
+      note: (line) => notes.push(line),
+    },
+  );
   return { pace, clock, notes, reads: () => read };
 }
 
@@ -31,7 +56,7 @@ describe('the pace', () => {
     expect(pace.rows).toBe(1);
   });
 
-  test('a batch is never more than the chunk size or a second\'s worth', () => {
+  test("a batch is never more than the chunk size or a second's worth", () => {
     expect(paceOf({ chunkSize: 100 }).pace.rows).toBe(100);
     expect(paceOf({ chunkSize: 100, maxRowsPerSecond: 7 }).pace.rows).toBe(7);
   });
@@ -49,10 +74,28 @@ describe('the pace', () => {
     ['held to 10 rows/s', { maxRowsPerSecond: 10 }, []],
     ['working 50 % of the time', { duty: 0.5 }, []],
     [null, {}, []],
-    ['replica east is 12 s behind, at most 10', { maxReplicationLagSeconds: 10 }, [{ replica: { name: 'east', behindMs: 12_000 } }]],
+    [
+      'replica east is 12 s behind, at most 10',
+      { maxReplicationLagSeconds: 10 },
+      [{ replica: { name: 'east', behindMs: 12_000 } }],
+    ],
     [null, { maxReplicationLagSeconds: 10 }, [{ replica: { name: 'east', behindMs: 9_000 } }]],
-    ['26 other sessions are at work, at most 25', { maxActiveSessions: 25, maxLockWaits: 5 }, [{ activeSessions: 26, lockWaits: 5 }]],
-    ['6 sessions wait for locks, at most 5', { maxActiveSessions: 25, maxLockWaits: 5 }, [{ activeSessions: 26, lockWaits: 6 }]],
+    [
+      'the replication slot east keeps 2000 MB of WAL, at most 1999',
+      { maxSlotWalMb: 1_999 },
+      [{ slot: { name: 'east', keptBytes: 2e9 } }],
+    ],
+    [null, { maxSlotWalMb: 2_000 }, [{ slot: { name: 'east', keptBytes: 2e9 } }]],
+    [
+      '26 other sessions are at work, at most 25',
+      { maxActiveSessions: 25, maxLockWaits: 5 },
+      [{ activeSessions: 26, lockWaits: 5 }],
+    ],
+    [
+      '6 sessions wait for locks, at most 5',
+      { maxActiveSessions: 25, maxLockWaits: 5 },
+      [{ activeSessions: 26, lockWaits: 6 }],
+    ],
     [null, {}, [{ replica: { name: 'east', behindMs: 1e9 }, activeSessions: 1e6, lockWaits: 1e6 }]],
   ])('it says %j', async (reason, limits, loads) => {
     const { pace, clock } = paceOf(limits, loads);
@@ -69,8 +112,12 @@ describe('the pace', () => {
     expect(reads()).toBe(3);
   });
 
-  test('WAL beyond the bound is paid for with time, and others\' WAL with no more than ten seconds', async () => {
-    const { pace, clock } = paceOf({ maxWalMbPerSecond: 10 }, [{ walBytes: 0 }, { walBytes: 1_000_000 }, { walBytes: 30_000_000 }]);
+  test("WAL beyond the bound is paid for with time, and others' WAL with no more than ten seconds", async () => {
+    const { pace, clock } = paceOf({ maxWalMbPerSecond: 10 }, [
+      { walBytes: 0 },
+      { walBytes: 1_000_000 },
+      { walBytes: 30_000_000 },
+    ]);
     await pace.rest(10, never);
     clock.now = 100;
     await pace.rest(10, never);

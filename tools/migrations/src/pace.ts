@@ -12,6 +12,8 @@ export interface PaceLimits {
   /** What the whole server writes while the job is at work. */
   readonly maxWalMbPerSecond: number | null;
   readonly maxReplicationLagSeconds: number;
+  /** What a replication slot may make the server keep, for example that of a replica that is disconnected. */
+  readonly maxSlotWalMb: number;
   readonly maxActiveSessions: number;
   readonly maxLockWaits: number;
 }
@@ -30,7 +32,10 @@ const LONGEST_WAL_REST_MS = 10_000;
 const STALE_MS = 250;
 const MB = 1_000_000;
 
-interface Rest { readonly ms: number; readonly why: string }
+interface Rest {
+  readonly ms: number;
+  readonly why: string;
+}
 
 /** How many rows a batch takes, and how long and why the job rests after it. */
 export class Pace {
@@ -48,7 +53,15 @@ export class Pace {
   #walAt: { readonly bytes: number; readonly at: number } | null = null;
 
   /** `onRest` is called every half second of a rest. */
-  constructor(limits: PaceLimits, private readonly parts: { signals?: LoadSignals; onRest?: () => void; note?: (line: string) => void; now?: () => number } = {}) {
+  constructor(
+    limits: PaceLimits,
+    private readonly parts: {
+      signals?: LoadSignals;
+      onRest?: () => void;
+      note?: (line: string) => void;
+      now?: () => number;
+    } = {},
+  ) {
     this.#limits = limits;
     this.#rows = Math.min(this.#most, FIRST_ROWS);
     this.#batchEndedAt = this.#now();
@@ -83,7 +96,10 @@ export class Pace {
     const best = Math.min(perRow, (this.#bestMs ?? perRow) * 1.01);
     this.#bestMs = best;
     // Smaller batches help a server that is short of something only if it also gets time between them.
-    this.#slowBatch = ms > SLOWER_MS && perRow > SLOWER_TIMES * best ? { ms, why: `statements are slow: ${Math.round(perRow / best)} times as slow as at best` } : null;
+    this.#slowBatch =
+      ms > SLOWER_MS && perRow > SLOWER_TIMES * best
+        ? { ms, why: `statements are slow: ${Math.round(perRow / best)} times as slow as at best` }
+        : null;
   }
 
   slower(): void {
@@ -95,8 +111,15 @@ export class Pace {
     const began = this.#now();
     const workedMs = began - this.#batchEndedAt;
     await this.#look(this.#limits.maxWalMbPerSecond === null ? LOOK_EVERY_MS : 0);
-    const longest = [this.#byRate(rows, workedMs), this.#byDuty(workedMs), this.#byWal(), this.#slowBatch].reduce<Rest | null>(
-      (most, asked) => (asked && asked.ms >= 1 && asked.ms > (most?.ms ?? 0) ? asked : most), null);
+    const longest = [
+      this.#byRate(rows, workedMs),
+      this.#byDuty(workedMs),
+      this.#byWal(),
+      this.#slowBatch,
+    ].reduce<Rest | null>(
+      (most, asked) => (asked && asked.ms >= 1 && asked.ms > (most?.ms ?? 0) ? asked : most),
+      null,
+    );
     this.#slowBatch = null;
     this.#throttledBy = longest?.why ?? null;
     if (longest) await rest(longest.ms, stop, () => this.parts.onRest?.());
@@ -111,12 +134,16 @@ export class Pace {
 
   #byRate(rows: number, workedMs: number): Rest | null {
     const { maxRowsPerSecond: most } = this.#limits;
-    return most === null ? null : { ms: (rows / most) * 1000 - workedMs, why: `held to ${most} rows/s` };
+    return most === null
+      ? null
+      : { ms: (rows / most) * 1000 - workedMs, why: `held to ${most} rows/s` };
   }
 
   #byDuty(workedMs: number): Rest | null {
     const { duty } = this.#limits;
-    return duty >= 1 ? null : { ms: workedMs * (1 / duty - 1), why: `working ${Math.round(duty * 100)} % of the time` };
+    return duty >= 1
+      ? null
+      : { ms: workedMs * (1 / duty - 1), why: `working ${Math.round(duty * 100)} % of the time` };
   }
 
   #byWal(): Rest | null {
@@ -131,14 +158,23 @@ export class Pace {
 
   /** Why the server should not be given more to do now. */
   #overload(): string | null {
-    const { maxReplicationLagSeconds, maxActiveSessions, maxLockWaits } = this.#limits;
+    const { maxReplicationLagSeconds, maxSlotWalMb, maxActiveSessions, maxLockWaits } =
+      this.#limits;
     if (!this.#load) return null;
-    const { replica, activeSessions, lockWaits } = this.#load;
-    if (maxReplicationLagSeconds > 0 && replica && replica.behindMs > maxReplicationLagSeconds * 1000) {
+    const { replica, slot, activeSessions, lockWaits } = this.#load;
+    if (
+      maxReplicationLagSeconds > 0 &&
+      replica &&
+      replica.behindMs > maxReplicationLagSeconds * 1000
+    ) {
       return `replica ${replica.name} is ${Math.round(replica.behindMs / 1000)} s behind, at most ${maxReplicationLagSeconds}`;
     }
-    if (maxLockWaits > 0 && lockWaits > maxLockWaits) return `${lockWaits} sessions wait for locks, at most ${maxLockWaits}`;
-    if (maxActiveSessions > 0 && activeSessions > maxActiveSessions) return `${activeSessions} other sessions are at work, at most ${maxActiveSessions}`;
+    if (maxSlotWalMb > 0 && slot && slot.keptBytes > maxSlotWalMb * MB)
+      return `the replication slot ${slot.name} keeps ${Math.round(slot.keptBytes / MB)} MB of WAL, at most ${maxSlotWalMb}`;
+    if (maxLockWaits > 0 && lockWaits > maxLockWaits)
+      return `${lockWaits} sessions wait for locks, at most ${maxLockWaits}`;
+    if (maxActiveSessions > 0 && activeSessions > maxActiveSessions)
+      return `${activeSessions} other sessions are at work, at most ${maxActiveSessions}`;
     return null;
   }
 
@@ -148,7 +184,10 @@ export class Pace {
     this.#lookedAt = at;
     try {
       this.#load = await this.parts.signals.read();
-      if (!this.#load.seesAll && !this.#blindSaid) this.parts.note?.('PostgreSQL shows this role neither the lag of replicas nor the work of others: GRANT pg_read_all_stats to it, or the job cannot heed them');
+      if (!this.#load.seesAll && !this.#blindSaid)
+        this.parts.note?.(
+          'PostgreSQL shows this role neither the lag of replicas nor the work of others: GRANT pg_read_all_stats to it, or the job cannot heed them',
+        );
       this.#blindSaid ||= !this.#load.seesAll;
     } catch (error) {
       // Whoever works on it meets the outage too, and knows what to do.
@@ -167,9 +206,13 @@ export class Pace {
 }
 
 /** Waits, unless `stop` says that there is something better to do. */
-export async function rest(ms: number, stop: () => boolean, everyHalfSecond: () => void = () => undefined): Promise<void> {
+export async function rest(
+  ms: number,
+  stop: () => boolean,
+  everyHalfSecond: () => void = () => undefined,
+): Promise<void> {
   const end = Date.now() + ms;
-  for (let told = Date.now(); Date.now() < end && !stop(); ) {
+  for (let told = Date.now(); Date.now() < end && !stop();) {
     await delay(Math.min(50, Math.max(1, end - Date.now())));
     if (Date.now() - told < LOOK_EVERY_MS) continue;
     told = Date.now();

@@ -1,4 +1,9 @@
-import { type Database, isStorageUnavailable, type Sql, type TransactionBounds } from '@session-gateway/database';
+import {
+  type Database,
+  isStorageUnavailable,
+  type Sql,
+  type TransactionBounds,
+} from '@session-gateway/database';
 import { rest } from './pace.js';
 import { RunHeldError } from './tableLock.js';
 
@@ -13,19 +18,51 @@ const BOUNDS: TransactionBounds = { lockMs: 500, statementMs: 3_000 };
 /** A batch's rows are locked by one statement and until two more have been answered: three seconds at most. */
 const BATCH_BOUNDS: TransactionBounds = { lockMs: 500, statementMs: 1_000 };
 
+/** PostgreSQL has no connection to spare (of all, of this role's), or is not up yet. */
+const NO_ROOM = ['53300', '57P03'];
+
+/**
+ * Waits for the first connection where PostgreSQL answers but has none to spare: a minute, or until the job is to stop. An
+ * address at which nobody answers is told at once, for it may be wrong.
+ */
+export async function awaitRoom(
+  db: Database,
+  note: (line: string) => void,
+  stopRequested: () => boolean,
+): Promise<void> {
+  const giveUpAt = Date.now() + OUTAGE_MS;
+  for (let told = false; ;) {
+    try {
+      await db.sql.query('SELECT 1');
+      return;
+    } catch (error) {
+      const { code } = error as { code?: string };
+      if (!NO_ROOM.includes(code ?? '') || stopRequested() || Date.now() >= giveUpAt) throw error;
+      if (!told)
+        note(
+          `PostgreSQL has no connection to spare (${(error as Error).message}); trying again for up to ${OUTAGE_MS / 1000} s`,
+        );
+      told = true;
+      await rest(RETRY_MS, stopRequested);
+    }
+  }
+}
+
 /** Short transactions, and what becomes of a job whose database refuses one for a while. */
 export class Patience {
   #troubleSince: number | null = null;
 
-  constructor(private readonly on: {
-    readonly db: Database;
-    /** As the operator spelled it. */
-    readonly table: string;
-    readonly note: (line: string) => void;
-    readonly stopRequested: () => boolean;
-    /** Told that a statement was refused. */
-    readonly troubled: () => void;
-  }) {}
+  constructor(
+    private readonly on: {
+      readonly db: Database;
+      /** As the operator spelled it. */
+      readonly table: string;
+      readonly note: (line: string) => void;
+      readonly stopRequested: () => boolean;
+      /** Told that a statement was refused. */
+      readonly troubled: () => void;
+    },
+  ) {}
 
   /** A transaction that waits neither for locks nor for an answer longer than an operator who stops the job would. */
   bounded<Result>(work: (sql: Sql) => Promise<Result>): Promise<Result> {
@@ -55,11 +92,12 @@ export class Patience {
   async outlast<Result>(cause: unknown, back: () => Promise<Result>): Promise<Result | null> {
     if (!passes(cause)) throw cause;
     const { note, stopRequested, table, troubled } = this.on;
-    if (this.#troubleSince === null) note(`${troubleOf(cause, table)}; trying again for up to ${OUTAGE_MS / 1000} s`);
+    if (this.#troubleSince === null)
+      note(`${troubleOf(cause, table)}; trying again for up to ${OUTAGE_MS / 1000} s`);
     // Kept here: another worker's success ends the row of failures while this one still waits.
     const giveUpAt = (this.#troubleSince ??= Date.now()) + OUTAGE_MS;
     troubled();
-    for (let failure = cause; ; ) {
+    for (let failure = cause; ;) {
       await rest(RETRY_MS, stopRequested);
       if (stopRequested()) return null;
       if (Date.now() >= giveUpAt) throw failure;
@@ -81,7 +119,8 @@ export class Patience {
   }
 }
 
-export const isDiskFull = (error: unknown): boolean => (error as { code?: unknown } | null)?.code === DISK_FULL;
+export const isDiskFull = (error: unknown): boolean =>
+  (error as { code?: unknown } | null)?.code === DISK_FULL;
 
 const passes = (error: unknown): boolean => isStorageUnavailable(error) && !isDiskFull(error);
 

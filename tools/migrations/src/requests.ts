@@ -13,12 +13,21 @@ export interface Requests {
 const LOOK_EVERY_MS = 500;
 
 /** Looks at the run's row again and again, also while the job rests or waits for PostgreSQL. */
-export function followRequests(sql: Sql, run: string, changePace: (limits: Partial<PaceLimits>) => void): Requests {
+export function followRequests(
+  sql: Sql,
+  run: string,
+  changePace: (limits: Partial<PaceLimits>) => void,
+): Requests {
   const state = { request: null as string | null, pace: 'null', ended: false };
   const following = (async () => {
     for (; !state.ended; await rest(LOOK_EVERY_MS, () => state.ended)) {
       // While PostgreSQL is away nobody can ask for anything.
-      const [row] = await sql.query<{ request: string | null; pace: Partial<PaceLimits> | null }>('SELECT request, pace FROM token_encryption_runs WHERE id = $1', [run]).catch(() => []);
+      const [row] = await sql
+        .query<{ request: string | null; pace: Partial<PaceLimits> | null }>(
+          'SELECT request, pace FROM token_encryption_runs WHERE id = $1',
+          [run],
+        )
+        .catch(() => []);
       if (!row) continue;
       state.request = row.request;
       const pace = JSON.stringify(row.pace);
@@ -27,8 +36,12 @@ export function followRequests(sql: Sql, run: string, changePace: (limits: Parti
     }
   })();
   return {
-    get paused() { return state.request === 'pause'; },
-    get cancelled() { return state.request === 'cancel'; },
+    get paused() {
+      return state.request === 'pause';
+    },
+    get cancelled() {
+      return state.request === 'cancel';
+    },
     async end() {
       state.ended = true;
       await following;

@@ -2,16 +2,30 @@ import { describe, expect, test } from '@jest/globals';
 import { AuthError } from '../errors.js';
 import { CircuitBreaker, type Place } from './circuitBreaker.js';
 
-const unavailable = (retryAfterSeconds?: number) => new AuthError('provider_unavailable', 'away', { retryAfterSeconds });
+const unavailable = (retryAfterSeconds?: number) =>
+  new AuthError('provider_unavailable', 'away', { retryAfterSeconds });
 let now = 0;
-const breaker = (options = {}) => new CircuitBreaker({ maxConcurrent: 8, failuresToOpen: 3, minOpenMs: 1_000, maxOpenMs: 4_000, now: () => now, random: () => 0, ...options });
+const breaker = (options = {}) =>
+  new CircuitBreaker({
+    maxConcurrent: 8,
+    failuresToOpen: 3,
+    minOpenMs: 1_000,
+    maxOpenMs: 4_000,
+    now: () => now,
+    random: () => 0,
+    ...options,
+  });
 const failTimes = async (circuit: CircuitBreaker, times: number) => {
   for (let i = 0; i < times; i++) (await circuit.enter()).failed(unavailable());
 };
 /** How many of so many newcomers are let in at once. */
 const admitted = async (circuit: CircuitBreaker, many: number): Promise<Place[]> => {
   const places: Place[] = [];
-  for (let i = 0; i < many; i++) void circuit.enter().then((place) => places.push(place), () => undefined);
+  for (let i = 0; i < many; i++)
+    void circuit.enter().then(
+      (place) => places.push(place),
+      () => undefined,
+    );
   await new Promise(setImmediate);
   return places;
 };
@@ -25,7 +39,11 @@ describe('a circuit breaker', () => {
     await failTimes(circuit, 2);
     expect(circuit.isOpen).toBe(false);
     await failTimes(circuit, 1);
-    await expect(circuit.enter()).rejects.toMatchObject({ code: 'provider_unavailable', reason: 'circuit_open', retryAfterSeconds: 1 });
+    await expect(circuit.enter()).rejects.toMatchObject({
+      code: 'provider_unavailable',
+      reason: 'circuit_open',
+      retryAfterSeconds: 1,
+    });
   });
 
   test('stays open twice as long each time, up to a bound', async () => {
@@ -48,7 +66,7 @@ describe('a circuit breaker', () => {
     expect(circuit.isOpen).toBe(false);
   });
 
-  test('lets one call through after an outage, then two, then four: the provider\'s return is no stampede', async () => {
+  test("lets one call through after an outage, then two, then four: the provider's return is no stampede", async () => {
     const states: string[] = [];
     const circuit = breaker({ onChange: (state: string) => states.push(state) });
     await failTimes(circuit, 3);
@@ -66,11 +84,40 @@ describe('a circuit breaker', () => {
     expect(states).toEqual(['open', 'closed']);
   });
 
+  test('lets people take turns, and nobody has more calls under way than a few', async () => {
+    const circuit = breaker({ maxPerPerson: 3 });
+    const order: string[] = [];
+    const places: Place[] = [];
+    const enter = (person: string): void =>
+      void circuit.enter(person).then((place) => {
+        order.push(person);
+        places.push(place);
+      });
+    for (let i = 0; i < 300; i++) enter('greedy');
+    for (const person of ['a', 'b', 'b', 'a', 'b', 'b', 'c']) enter(person);
+    await new Promise(setImmediate);
+    expect(order).toEqual(['greedy', 'greedy', 'greedy', 'a', 'b', 'b', 'a', 'b']);
+    // Then it is the turn of others; the fourth of b waits for one of theirs.
+    for (const next of ['greedy', 'c']) {
+      places.shift()?.answered();
+      await new Promise(setImmediate);
+      expect(order.at(-1)).toBe(next);
+    }
+    for (let place = places.shift(); place; place = places.shift()) {
+      place.answered();
+      await new Promise(setImmediate);
+    }
+    expect(order).toHaveLength(307);
+    expect(await admitted(circuit, 100)).toHaveLength(8);
+  });
+
   test('refuses those who wait when the first try fails, and never loses a place', async () => {
     const circuit = breaker();
     await failTimes(circuit, 3);
     now += 10_000;
-    const waiting = [circuit.enter(), circuit.enter(), circuit.enter()].map((entry) => entry.catch((error: AuthError) => error.reason));
+    const waiting = [circuit.enter(), circuit.enter(), circuit.enter()].map((entry) =>
+      entry.catch((error: AuthError) => error.reason),
+    );
     const probe = (await waiting[0]) as Place;
     probe.failed(unavailable());
     probe.answered();

@@ -3,6 +3,8 @@ import { AuthError, isAuthError } from '../errors.js';
 export interface CircuitBreakerOptions {
   /** Calls at the same time. */
   maxConcurrent?: number;
+  /** Of them for one person. */
+  maxPerPerson?: number;
   maxWaiting?: number;
   /** Failures in a row after which the provider is left alone. */
   failuresToOpen?: number;
@@ -14,7 +16,7 @@ export interface CircuitBreakerOptions {
   random?: () => number;
 }
 
-/** The right to make one call. Left once; what is said later is not heard. */
+/** The right to make one call. Only the first outcome counts; later calls are ignored. */
 export interface Place {
   /** The provider answered, whatever it said. */
   answered(): void;
@@ -24,14 +26,22 @@ export interface Place {
   unused(): void;
 }
 
+interface Waiter {
+  readonly admit: () => void;
+  readonly refuse: (error: AuthError) => void;
+}
+
 /**
  * Keeps calls to one provider within what it can bear: so many at a time, none while it is known to be away, and after an
- * outage first one, then two, four, … so that its return is not its next end. A `Retry-After` is obeyed. Each process
- * judges for itself.
+ * outage first one, then two, four, … so that its return is not its next end. People who wait take turns, however many
+ * calls each of them waits for. A `Retry-After` is obeyed. Each process judges for itself.
  */
 export class CircuitBreaker {
   readonly #o: Required<CircuitBreakerOptions>;
-  readonly #waiting: { admit: () => void; refuse: (error: AuthError) => void }[] = [];
+  /** By person, the one whose turn is next first. */
+  readonly #waiting = new Map<string, Waiter[]>();
+  #waitingCount = 0;
+  readonly #runningOf = new Map<string, number>();
   #limit: number;
   #running = 0;
   #failures = 0;
@@ -40,8 +50,16 @@ export class CircuitBreaker {
 
   constructor(options: CircuitBreakerOptions = {}) {
     this.#o = {
-      maxConcurrent: 32, maxWaiting: 5_000, failuresToOpen: 10, minOpenMs: 1_000, maxOpenMs: 15_000,
-      onChange: () => undefined, now: () => performance.now(), random: Math.random, ...options,
+      maxConcurrent: 32,
+      maxPerPerson: 4,
+      maxWaiting: 5_000,
+      failuresToOpen: 10,
+      minOpenMs: 1_000,
+      maxOpenMs: 15_000,
+      onChange: () => undefined,
+      now: () => performance.now(),
+      random: Math.random,
+      ...options,
     };
     this.#limit = this.#o.maxConcurrent;
   }
@@ -51,21 +69,22 @@ export class CircuitBreaker {
   }
 
   /**
-   * Waits for its turn.
+   * Waits for its turn. `person`: whose call it is.
    * @throws AuthError `provider_unavailable` while the provider is left alone, or when too many wait already
    */
-  async enter(): Promise<Place> {
+  async enter(person?: string): Promise<Place> {
     if (this.isOpen) throw this.#refusal();
-    if (this.#running >= this.#limit) {
-      if (this.#waiting.length >= this.#o.maxWaiting) throw this.#refusal();
-      // Whoever admits us has counted us already.
-      await new Promise<void>((admit, refuse) => this.#waiting.push({ admit, refuse }));
-    } else this.#running++;
+    if (this.#hasRoomFor(person)) this.#start(person);
+    else {
+      if (this.#waitingCount >= this.#o.maxWaiting) throw this.#refusal();
+      // The one that admits us counts us, too.
+      await new Promise<void>((admit, refuse) => this.#enqueue(person ?? '', { admit, refuse }));
+    }
     let left = false;
     const leave = (what: () => void) => (): void => {
       if (left) return;
       left = true;
-      this.#running--;
+      this.#end(person);
       what();
       this.#admit();
     };
@@ -76,12 +95,43 @@ export class CircuitBreaker {
     };
   }
 
+  #hasRoomFor(person = ''): boolean {
+    if (this.#running >= this.#limit) return false;
+    return person === '' || (this.#runningOf.get(person) ?? 0) < this.#o.maxPerPerson;
+  }
+
+  #start(person = ''): void {
+    this.#running++;
+    this.#runningOf.set(person, (this.#runningOf.get(person) ?? 0) + 1);
+  }
+
+  #end(person = ''): void {
+    this.#running--;
+    const left = (this.#runningOf.get(person) ?? 1) - 1;
+    if (left === 0) this.#runningOf.delete(person);
+    else this.#runningOf.set(person, left);
+  }
+
+  #enqueue(person: string, waiter: Waiter): void {
+    this.#waitingCount++;
+    const queue = this.#waiting.get(person);
+    if (queue) queue.push(waiter);
+    else this.#waiting.set(person, [waiter]);
+  }
+
   #admit(): void {
     if (this.isOpen) return;
-    while (this.#running < this.#limit) {
-      const next = this.#waiting.shift();
-      if (!next) return;
-      this.#running++;
+    // Few are passed over: only people who have as many calls under way as they may.
+    for (const [person, queue] of this.#waiting) {
+      if (this.#running >= this.#limit) return;
+      if (!this.#hasRoomFor(person)) continue;
+      const next = queue.shift();
+      this.#waiting.delete(person);
+      // Behind everybody else who waits; this loop comes back to them there.
+      if (queue.length > 0) this.#waiting.set(person, queue);
+      if (!next) continue;
+      this.#waitingCount--;
+      this.#start(person);
       next.admit();
     }
   }
@@ -99,7 +149,8 @@ export class CircuitBreaker {
   #fail(error: unknown): void {
     if (!isAuthError(error, 'provider_unavailable') || this.isOpen) return;
     this.#failures++;
-    const askedToWaitMs = error.retryAfterSeconds === undefined ? 0 : error.retryAfterSeconds * 1000;
+    const askedToWaitMs =
+      error.retryAfterSeconds === undefined ? 0 : error.retryAfterSeconds * 1000;
     const recovering = this.#limit < this.#o.maxConcurrent;
     if (askedToWaitMs === 0 && !recovering && this.#failures < this.#o.failuresToOpen) return;
     const { minOpenMs, maxOpenMs, random, now, onChange } = this.#o;
@@ -109,14 +160,18 @@ export class CircuitBreaker {
     this.#limit = 1;
     this.#openUntil = now() + openMs;
     onChange('open', openMs);
-    for (const { refuse } of this.#waiting.splice(0)) refuse(this.#refusal());
+    const refused = [...this.#waiting.values()].flat();
+    this.#waiting.clear();
+    this.#waitingCount = 0;
+    for (const { refuse } of refused) refuse(this.#refusal());
   }
 
   /** Clients that come back at the very moment of the first try would all come at once. */
   #refusal(): AuthError {
     const leftMs = Math.max(0, this.#openUntil - this.#o.now());
     return new AuthError('provider_unavailable', 'the provider is left alone for a while', {
-      reason: 'circuit_open', retryAfterSeconds: Math.ceil(leftMs / 1000 + this.#o.random() * 2),
+      reason: 'circuit_open',
+      retryAfterSeconds: Math.ceil(leftMs / 1000 + this.#o.random() * 2),
     });
   }
 }

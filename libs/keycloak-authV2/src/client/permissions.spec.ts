@@ -6,18 +6,41 @@ import { hasRole, PermissionChecker } from './permissions.js';
 
 describe('role expressions', () => {
   const roles = ['api-gateway:reader', 'realm:admin', 'reports:viewer'];
-  test.each([['realm:admin', true], ['reader', true], ['api-gateway:reader', true], ['reports:viewer', true], ['realm:user', false], ['viewer', false], ['admin', false], ['realm:reader', false], ['other:viewer', false], ['__proto__:x', false]])('%s: %s', (expression, expected) => {
+  test.each([
+    ['realm:admin', true],
+    ['reader', true],
+    ['api-gateway:reader', true],
+    ['reports:viewer', true],
+    ['realm:user', false],
+    ['viewer', false],
+    ['admin', false],
+    ['realm:reader', false],
+    ['other:viewer', false],
+    ['__proto__:x', false],
+  ])('%s: %s', (expression, expected) => {
     expect(hasRole(roles, expression, 'api-gateway')).toBe(expected);
   });
 
   test('of the access token count before those of userinfo and ID Token', () => {
-    expect(rolesOf({ realm_access: { roles: ['b', 'a', 'a'] } }, { realm_access: { roles: ['c'] } })).toEqual(['realm:a', 'realm:b']);
+    expect(
+      rolesOf({ realm_access: { roles: ['b', 'a', 'a'] } }, { realm_access: { roles: ['c'] } }),
+    ).toEqual(['realm:a', 'realm:b']);
     expect(rolesOf({}, { resource_access: { app: { roles: ['x'] } } })).toEqual(['app:x']);
-    expect(rolesOf({ realm_access: { roles: 'admin' }, resource_access: { app: null } })).toEqual([]);
+    expect(rolesOf({ realm_access: { roles: 'admin' }, resource_access: { app: null } })).toEqual(
+      [],
+    );
   });
 
-  test('of a client called realm do not pass for the realm\'s', () => {
-    expect(rolesOf({ resource_access: { realm: { roles: ['session-admin'] }, 'realm:x': { roles: ['y'] }, realms: { roles: ['z'] } } })).toEqual(['realms:z']);
+  test("of a client called realm do not pass for the realm's", () => {
+    expect(
+      rolesOf({
+        resource_access: {
+          realm: { roles: ['session-admin'] },
+          'realm:x': { roles: ['y'] },
+          realms: { roles: ['z'] },
+        },
+      }),
+    ).toEqual(['realms:z']);
   });
 });
 
@@ -37,7 +60,11 @@ describe('verdicts of Keycloak', () => {
   };
 
   test('all that a route names are needed, asked one by one', async () => {
-    const client = provider({ 'orders#view': 'granted', orders: 'granted', 'orders#delete': 'denied' });
+    const client = provider({
+      'orders#view': 'granted',
+      orders: 'granted',
+      'orders#delete': 'denied',
+    });
     const checker = new PermissionChecker({ client });
     expect(await checker.check('t', ['orders:view', 'orders'])).toBe('granted');
     expect(await checker.check('t', ['orders:view', 'orders:delete', 'orders'])).toBe('denied');
@@ -47,7 +74,9 @@ describe('verdicts of Keycloak', () => {
   test('are shared by those who ask at once, kept for a while, and never passed to another token or permission', async () => {
     const client = provider({ 'orders#view': 'granted' });
     const checker = new PermissionChecker({ client });
-    expect(await Promise.all(Array.from({ length: 5 }, () => checker.check('t', ['orders:view'])))).toEqual(Array(5).fill('granted'));
+    expect(
+      await Promise.all(Array.from({ length: 5 }, () => checker.check('t', ['orders:view']))),
+    ).toEqual(Array(5).fill('granted'));
     expect(client.asked).toHaveLength(1);
     await checker.check('other', ['orders:view']);
     expect(await checker.check('t', ['orders:delete'])).toBe('denied');
@@ -59,10 +88,15 @@ describe('verdicts of Keycloak', () => {
   });
 
   test('failures and tokens that are not taken are asked about again', async () => {
-    const client = provider({ a: new AuthError('provider_unavailable', 'away'), b: 'token_rejected' });
+    const client = provider({
+      a: new AuthError('provider_unavailable', 'away'),
+      b: 'token_rejected',
+    });
     const checker = new PermissionChecker({ client });
     for (let i = 0; i < 2; i++) {
-      await expect(checker.check('t', ['a'])).rejects.toMatchObject({ code: 'provider_unavailable' });
+      await expect(checker.check('t', ['a'])).rejects.toMatchObject({
+        code: 'provider_unavailable',
+      });
       expect(await checker.check('t', ['b'])).toBe('token_rejected');
     }
     expect(client.asked).toEqual(['t a', 't b', 't a', 't b']);

@@ -9,7 +9,10 @@ import type { KeycloakClient, Verdict } from './KeycloakClient.js';
  */
 export function hasRole(roles: readonly string[], expression: string, clientId: string): boolean {
   const realm: string[] = [];
-  const clients: Record<string, { roles: string[] }> = Object.create(null) as Record<string, { roles: string[] }>;
+  const clients: Record<string, { roles: string[] }> = Object.create(null) as Record<
+    string,
+    { roles: string[] }
+  >;
   for (const role of roles) {
     const colon = role.indexOf(':');
     const [owner, name] = [role.slice(0, colon), role.slice(colon + 1)];
@@ -21,7 +24,10 @@ export function hasRole(roles: readonly string[], expression: string, clientId: 
   return token.hasRole(expression);
 }
 
-interface Remembered { readonly verdict: Promise<Verdict>; readonly until: number }
+interface Remembered {
+  readonly verdict: Promise<Verdict>;
+  readonly until: number;
+}
 
 /**
  * Whether a token has permissions of our client (`RESOURCE` or `RESOURCE:SCOPE`, all of them) by Keycloak's authorization
@@ -29,21 +35,39 @@ interface Remembered { readonly verdict: Promise<Verdict>; readonly until: numbe
  * one question; a failure is never kept.
  */
 export class PermissionChecker {
-  readonly #options: { client: Pick<KeycloakClient, 'decision'>; keptMs?: number; maxEntries?: number };
+  readonly #options: {
+    client: Pick<KeycloakClient, 'decision'>;
+    keptMs?: number;
+    maxEntries?: number;
+  };
   readonly #known = new Map<string, Remembered>();
 
-  constructor(options: { client: Pick<KeycloakClient, 'decision'>; keptMs?: number; maxEntries?: number }) {
+  constructor(options: {
+    client: Pick<KeycloakClient, 'decision'>;
+    keptMs?: number;
+    maxEntries?: number;
+  }) {
     this.#options = options;
   }
 
   /** @throws AuthError `provider_unavailable`, or `provider_rejected` when Keycloak does not know what is asked for */
   check(token: string, permissions: readonly string[]): Promise<Verdict> {
-    const key = createHash('sha256').update(JSON.stringify([token, ...permissions])).digest('base64url');
+    const key = createHash('sha256')
+      .update(JSON.stringify([token, ...permissions]))
+      .digest('base64url');
     const known = this.#known.get(key);
     if (known && known.until > Date.now()) return known.verdict;
     const verdict = this.#ask(token, permissions);
-    verdict.then((outcome) => outcome === 'token_rejected' && this.#known.delete(key), () => this.#known.delete(key));
-    keepNewest(this.#known, key, { verdict, until: Date.now() + (this.#options.keptMs ?? 10_000) }, this.#options.maxEntries ?? 10_000);
+    verdict.then(
+      (outcome) => outcome === 'token_rejected' && this.#known.delete(key),
+      () => this.#known.delete(key),
+    );
+    keepNewest(
+      this.#known,
+      key,
+      { verdict, until: Date.now() + (this.#options.keptMs ?? 10_000) },
+      this.#options.maxEntries ?? 10_000,
+    );
     return verdict;
   }
 

@@ -1,4 +1,5 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
+import { base } from './base.js';
 
 /** What the requests that belong to one call share. */
 interface Call {
@@ -12,7 +13,10 @@ const calls = new AsyncLocalStorage<Call>();
  * Runs a call to the provider, all of whose requests together get `ms`. `answerLost()` tells afterwards whether a refresh
  * token was sent and an answer to it did not arrive whole: it may be spent then.
  */
-export async function providerCall<Result>(ms: number, work: (answerLost: () => boolean) => Promise<Result>): Promise<Result> {
+export async function providerCall<Result>(
+  ms: number,
+  work: (answerLost: () => boolean) => Promise<Result>,
+): Promise<Result> {
   const call: Call = { deadline: AbortSignal.timeout(ms), answerLost: false };
   return calls.run(call, () => work(() => call.answerLost));
 }
@@ -22,9 +26,16 @@ export async function providerCall<Result>(ms: number, work: (answerLost: () => 
  * connection is sent once more, within the same deadline. That is never worse than giving up: if the first one was not
  * carried out the second is good, and if it was, its answer is gone whoever asks next (docs/adr/0010).
  */
-export function providerFetch(issuer: string, internalUrl: string | undefined, send: typeof fetch): typeof fetch {
+export function providerFetch(
+  issuer: string,
+  internalUrl: string | undefined,
+  send: typeof fetch,
+): typeof fetch {
+  const [outside, inside] = [base(issuer), internalUrl === undefined ? null : base(internalUrl)];
   const reach = (url: string): string =>
-    internalUrl !== undefined && (url === issuer || url.startsWith(`${issuer}/`)) ? internalUrl + url.slice(issuer.length) : url;
+    inside !== null && (url === outside || url.startsWith(`${outside}/`))
+      ? inside + url.slice(outside.length)
+      : url;
   return async (input, init) => {
     const url = reach(String(input));
     const call = calls.getStore();
@@ -54,11 +65,27 @@ async function whole(response: Response): Promise<Response> {
 }
 
 const isRefreshGrant = (body: unknown): boolean =>
-  (body instanceof URLSearchParams || typeof body === 'string') && new URLSearchParams(body).get('grant_type') === 'refresh_token';
+  (body instanceof URLSearchParams || typeof body === 'string') &&
+  new URLSearchParams(body).get('grant_type') === 'refresh_token';
 
-const NEVER_SENT = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH', 'UND_ERR_CONNECT_TIMEOUT']);
+const NEVER_SENT = new Set([
+  'ECONNREFUSED',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'UND_ERR_CONNECT_TIMEOUT',
+]);
 
 function wasNeverSent(error: unknown): boolean {
-  const { code, errors } = (error instanceof Error ? error.cause ?? {} : {}) as { code?: unknown; errors?: unknown[] };
-  return NEVER_SENT.has(String(code)) || (Array.isArray(errors) && errors.length > 0 && errors.every((one) => NEVER_SENT.has(String((one as { code?: unknown }).code))));
+  const { code, errors } = (error instanceof Error ? (error.cause ?? {}) : {}) as {
+    code?: unknown;
+    errors?: unknown[];
+  };
+  return (
+    NEVER_SENT.has(String(code)) ||
+    (Array.isArray(errors) &&
+      errors.length > 0 &&
+      errors.every((one) => NEVER_SENT.has(String((one as { code?: unknown }).code))))
+  );
 }

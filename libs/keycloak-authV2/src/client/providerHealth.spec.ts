@@ -3,8 +3,13 @@ import { ProviderHealth } from './providerHealth.js';
 
 describe('the health of the provider', () => {
   let now = 0;
-  const answering = (status: number): typeof fetch => async () => new Response(null, { status });
-  const silent: typeof fetch = async () => { throw new TypeError('fetch failed'); };
+  const answering =
+    (status: number): typeof fetch =>
+    async () =>
+      new Response(null, { status });
+  const silent: typeof fetch = async () => {
+    throw new TypeError('fetch failed');
+  };
   /** Health with a counted look, which asks whatever provider there is just then. */
   function watched(provider: typeof fetch) {
     const health = new ProviderHealth(() => now);
@@ -36,12 +41,18 @@ describe('the health of the provider', () => {
 
   test('is looked at where nothing has been asked of it for a while, once for all who want to know', async () => {
     const { state, reason } = watched(answering(200));
-    expect(await Promise.all(Array.from({ length: 50 }, reason))).toEqual(Array.from({ length: 50 }, () => null));
+    expect(await Promise.all(Array.from({ length: 50 }, reason))).toEqual(
+      Array.from({ length: 50 }, () => null),
+    );
     state.provider = silent;
     now += 2_999;
     expect([await reason(), state.looks]).toEqual([null, 1]);
     now += 1;
-    expect([await reason(), await reason(), state.looks]).toEqual(['the provider does not answer', 'the provider does not answer', 2]);
+    expect([await reason(), await reason(), state.looks]).toEqual([
+      'the provider does not answer',
+      'the provider does not answer',
+      2,
+    ]);
     now += 3_000;
     state.provider = answering(200);
     expect([await reason(), state.looks]).toEqual([null, 3]);
@@ -49,7 +60,12 @@ describe('the health of the provider', () => {
 
   test('of one that is mute is told without an answer, and corrected by the answer', async () => {
     let answer: (response: Response) => void = () => undefined;
-    const { state, reason } = watched(() => new Promise((resolve) => { answer = resolve; }));
+    const { state, reason } = watched(
+      () =>
+        new Promise((resolve) => {
+          answer = resolve;
+        }),
+    );
     expect(await reason()).toBe('the provider has not answered yet');
     now += 3_000;
     expect(await reason()).toBe('the provider has not answered yet');

@@ -9,7 +9,12 @@ const WAIT_MS = 750;
  */
 export class ProviderHealth {
   readonly #now: () => number;
-  #latest: { readonly reason: string | null; readonly at: number } = { reason: null, at: -Infinity };
+  #latest: { readonly reason: string | null; readonly at: number } = {
+    reason: null,
+    at: -Infinity,
+  };
+  /** What only the metadata can take back, whatever else is answered. */
+  #issuerProblem: { readonly reason: string; readonly at: number } | null = null;
   #looking: Promise<unknown> | undefined;
 
   constructor(now: () => number = () => performance.now()) {
@@ -21,7 +26,11 @@ export class ProviderHealth {
     return async (input, init) => {
       try {
         const answer = await send(input, init);
-        this.note(answer.status >= 500 || answer.status === 429 ? `the provider answers ${answer.status}` : null);
+        this.note(
+          answer.status >= 500 || answer.status === 429
+            ? `the provider answers ${answer.status}`
+            : null,
+        );
         return answer;
       } catch (error) {
         this.note('the provider does not answer');
@@ -34,11 +43,21 @@ export class ProviderHealth {
     this.#latest = { reason, at: this.#now() };
   }
 
+  /** What a look at the metadata has shown of the provider's issuer; null: it is the right one. */
+  noteIssuer(problem: string | null): void {
+    this.#issuerProblem = problem === null ? null : { reason: problem, at: this.#now() };
+  }
+
   /** Why the provider is taken to be away, or null. `look` sends a request that is watched. */
   async reason(look: () => Promise<unknown>): Promise<string | null> {
     const asked = this.#now();
-    if (asked - this.#latest.at < FRESH_MS) return this.#latest.reason;
-    this.#looking ??= look().catch(() => undefined).finally(() => { this.#looking = undefined; });
+    const lookedAt = Math.min(this.#latest.at, this.#issuerProblem?.at ?? Infinity);
+    if (asked - lookedAt < FRESH_MS) return this.#current;
+    this.#looking ??= look()
+      .catch(() => undefined)
+      .finally(() => {
+        this.#looking = undefined;
+      });
     let timer: NodeJS.Timeout | undefined;
     const impatience = new Promise<void>((resolve) => {
       timer = setTimeout(() => {
@@ -49,6 +68,10 @@ export class ProviderHealth {
     });
     await Promise.race([this.#looking, impatience]);
     clearTimeout(timer);
-    return this.#latest.reason;
+    return this.#current;
+  }
+
+  get #current(): string | null {
+    return this.#latest.reason ?? this.#issuerProblem?.reason ?? null;
   }
 }

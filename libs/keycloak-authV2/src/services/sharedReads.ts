@@ -34,7 +34,15 @@ export class SharedReads<Result> {
 
 async function endOf(read: Promise<unknown>): Promise<void> {
   let timer: NodeJS.Timeout | undefined;
-  const patience = new Promise<void>((resolve) => { timer = setTimeout(resolve, PATIENCE_MS); });
-  await Promise.race([read.then(() => undefined, () => undefined), patience]);
+  const patience = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, PATIENCE_MS);
+  });
+  await Promise.race([
+    read.then(
+      () => undefined,
+      () => undefined,
+    ),
+    patience,
+  ]);
   clearTimeout(timer);
 }

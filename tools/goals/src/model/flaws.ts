@@ -3,7 +3,7 @@ import { type Session, SessionStore } from '@session-gateway/keycloak-auth';
 import type { Database } from '@session-gateway/database';
 
 /** Known-bad variants, which the model must tell from the real thing. */
-export const FLAWS = ['a touch that upserts', 'a cache without tombstones and versions'] as const;
+export const FLAWS = ['a touch that upserts', 'a cache without tombstones, and no feed'] as const;
 export type Flaw = (typeof FLAWS)[number];
 
 /** Notes the use of a session whether or not it is live, as a store of plain keys with an expiry does. */
@@ -19,13 +19,18 @@ export class UpsertingStore extends SessionStore {
     await this.#sql.query(
       `INSERT INTO user_sessions (id, user_id, expires_at, is_active, last_accessed_at, updated_at) SELECT $1, id, $3, true, $4, now() FROM users WHERE keycloak_id = $2
        ON CONFLICT (id) DO UPDATE SET is_active = true, last_accessed_at = EXCLUDED.last_accessed_at`,
-      [session.id, session.subject, session.expiresAt, new Date()]);
+      [session.id, session.subject, session.expiresAt, new Date()],
+    );
     return (await this.reload(session.id)) ?? session;
   }
 }
 
 /** Forgets by removing and puts without looking. */
-export function carelessCache(cache: Cache, set: (key: string, value: Buffer) => Promise<void>, remove: (key: string) => Promise<void>): Cache {
+export function carelessCache(
+  cache: Cache,
+  set: (key: string, value: Buffer) => Promise<void>,
+  remove: (key: string) => Promise<void>,
+): Cache {
   return {
     ...cache,
     async put(key, { version, value }) {

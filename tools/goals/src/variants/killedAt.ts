@@ -8,7 +8,13 @@ const at = (reached: string): void => {
 };
 const claim = Reflect.get(TokenVault.prototype, 'claimRefresh');
 TokenVault.prototype.claimRefresh = async function (id, seenVersion, owner, leaseMs) {
-  const claimed = await claim.call(this, id, seenVersion, owner, point === 'lease for ever' ? 3_600_000 : leaseMs);
+  const claimed = await claim.call(
+    this,
+    id,
+    seenVersion,
+    owner,
+    point === 'lease for ever' ? 3_600_000 : leaseMs,
+  );
   if (claimed.kind === 'claimed') {
     at('lease taken');
     at('lease for ever');

@@ -4,7 +4,11 @@ import { Redis } from 'ioredis';
 import { cacheKeyOfCookie } from '../../../../libs/keycloak-authV2/src/services/session/cookieHash.js';
 
 // Redis is where sessions are: what it does not hold, or cannot be asked for, is no session.
-const redis = new Redis(process.env['REDIS_URL'] ?? '', { maxRetriesPerRequest: 0, commandTimeout: 250, enableOfflineQueue: false });
+const redis = new Redis(process.env['REDIS_URL'] ?? '', {
+  maxRetriesPerRequest: 0,
+  commandTimeout: 250,
+  enableOfflineQueue: false,
+});
 redis.on('error', () => undefined);
 const find = Reflect.get(SessionStore.prototype, 'find');
 SessionStore.prototype.recall = () => null;

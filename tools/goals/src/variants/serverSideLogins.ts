@@ -10,7 +10,9 @@ const begin = KeycloakClient.prototype.authorizationRequest;
 KeycloakClient.prototype.authorizationRequest = async function (...given) {
   const begun = await begin.apply(this, given);
   kept.set(begun.state, { ...begun, page: 'x'.repeat(8_000) + randomUUID() });
-  await db.sql.query(`INSERT INTO session_events (event, actor, reason) VALUES ('login', 'user', 'begun')`);
+  await db.sql.query(
+    `INSERT INTO session_events (event, actor, reason) VALUES ('login', 'user', 'begun')`,
+  );
   return begun;
 };
 await import('../../../../apps/api-gateway/src/main.js');

@@ -5,9 +5,13 @@ import { SessionStore } from '@session-gateway/keycloak-auth';
 
 // Noting that a session is in use writes the session as it was seen, live, whatever has become of it.
 const db = openDatabase({ url: process.env['DATABASE_URL'] ?? '' });
-SessionStore.prototype.touchNow = async function (session) {
-  await delay(100);
-  await db.sql.query('UPDATE user_sessions SET last_accessed_at = now(), is_active = true WHERE id = $1', [session.id]);
+SessionStore.prototype.use = function (session) {
+  void delay(500).then(() =>
+    db.sql.query(
+      'UPDATE user_sessions SET last_accessed_at = now(), is_active = true WHERE id = $1',
+      [session.id],
+    ),
+  );
   return session;
 };
 await import('../../../../apps/api-gateway/src/main.js');

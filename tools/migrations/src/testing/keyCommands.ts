@@ -11,7 +11,11 @@ import * as h from './jobHarness.js';
 
 export const KEYS_PROGRAM = [process.execPath, h.PROGRAM, 'keys'];
 
-interface Ran { code: number | null; stdout: string; stderr: string }
+interface Ran {
+  code: number | null;
+  stdout: string;
+  stderr: string;
+}
 
 /** What a test of the `keys` commands stands on: a database, a keyring file, and what must never be printed. */
 export class KeyCommands {
@@ -19,10 +23,20 @@ export class KeyCommands {
   readonly secrets: string[] = [];
 
   /** `file`: where this test's keyring is; nowhere until `keyring` makes it. */
-  constructor(readonly url: string, readonly db: Database, readonly file: string) {}
+  constructor(
+    readonly url: string,
+    readonly db: Database,
+    readonly file: string,
+  ) {}
 
   /** Runs the program, and looks for secrets and stack traces in all that it says. */
-  async run(args: readonly string[], env: Record<string, string | undefined> = { DATABASE_URL: this.url, SESSION_TOKEN_KEYRING_FILE: this.file }): Promise<Ran> {
+  async run(
+    args: readonly string[],
+    env: Record<string, string | undefined> = {
+      DATABASE_URL: this.url,
+      SESSION_TOKEN_KEYRING_FILE: this.file,
+    },
+  ): Promise<Ran> {
     const { code, stdout, stderr } = await h.startJob(args, env, KEYS_PROGRAM).exited;
     for (const secret of this.secrets) expect(stdout + stderr).not.toContain(secret);
     expect(stderr).not.toMatch(/^\s+at /m);
@@ -43,7 +57,13 @@ export class KeyCommands {
   }
 
   async store(id: string, values: Partial<Record<h.Column, string>>): Promise<void> {
-    await h.insertRows(this.db, [{ id, stored: { access_token: null, refresh_token: null, id_token: null, ...values }, tokens: { access_token: null, refresh_token: null, id_token: null } }]);
+    await h.insertRows(this.db, [
+      {
+        id,
+        stored: { access_token: null, refresh_token: null, id_token: null, ...values },
+        tokens: { access_token: null, refresh_token: null, id_token: null },
+      },
+    ]);
   }
 
   /** A sealed token of a row; neither it nor what it is stored as may be printed. */
@@ -55,11 +75,14 @@ export class KeyCommands {
   }
 
   known(): Promise<{ kid: string; promoted: boolean; retired: boolean }[]> {
-    return this.db.sql.query('SELECT kid, promoted_at IS NOT NULL AS promoted, retired_at IS NOT NULL AS retired FROM token_keys ORDER BY kid');
+    return this.db.sql.query(
+      'SELECT kid, promoted_at IS NOT NULL AS promoted, retired_at IS NOT NULL AS retired FROM token_keys ORDER BY kid',
+    );
   }
 }
 
-export const ringOf = (made: KeyringDocument): Keyring => createKeyring({ keyringJson: JSON.stringify(made), keyText: h.KEY_TEXT });
+export const ringOf = (made: KeyringDocument): Keyring =>
+  createKeyring({ keyringJson: JSON.stringify(made), keyText: h.KEY_TEXT });
 
 /** One PostgreSQL and one migrated database for a suite, emptied after each test; `given` is told of each test's own keyring file. */
 export function onKeyCommands(given: (commands: KeyCommands) => void): void {
@@ -76,7 +99,11 @@ export function onKeyCommands(given: (commands: KeyCommands) => void): void {
     if (!db) return;
     given(new KeyCommands(url, db, join(folder, `${randomBytes(4).toString('hex')}.json`)));
   });
-  afterEach(() => db?.sql.query('TRUNCATE user_sessions, token_keys, gateway_instances, token_encryption_runs CASCADE'));
+  afterEach(() =>
+    db?.sql.query(
+      'TRUNCATE user_sessions, token_keys, gateway_instances, token_encryption_runs CASCADE',
+    ),
+  );
   afterAll(async () => {
     h.killJobs();
     await db?.close();

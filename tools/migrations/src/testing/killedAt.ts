@@ -6,7 +6,11 @@ import { parseOptions } from '../options.js';
 import { type Point, POINTS } from './points.js';
 
 const CHECKPOINT = /^\s*WITH saved\b/;
-const STATEMENTS: readonly { readonly text: RegExp; readonly before?: Point; readonly after?: Point }[] = [
+const STATEMENTS: readonly {
+  readonly text: RegExp;
+  readonly before?: Point;
+  readonly after?: Point;
+}[] = [
   { text: /^\s*SELECT id, version\b/, before: 'before the read', after: 'after the read' },
   { text: /^\s*WITH wanted\b/, before: 'before the write', after: 'after the write' },
   { text: CHECKPOINT, after: 'after the checkpoint' },
@@ -36,12 +40,16 @@ function deadly(db: Database, point: Point, nth: number): Database {
     sql: watched(db.sql),
     async transaction(work, bounds) {
       let checkpointed = false;
-      const result = await db.transaction((sql) => work({
-        async query<Row extends object>(text: string, values?: readonly unknown[]) {
-          checkpointed ||= CHECKPOINT.test(text);
-          return watched(sql).query<Row>(text, values);
-        },
-      }), bounds);
+      const result = await db.transaction(
+        (sql) =>
+          work({
+            async query<Row extends object>(text: string, values?: readonly unknown[]) {
+              checkpointed ||= CHECKPOINT.test(text);
+              return watched(sql).query<Row>(text, values);
+            },
+          }),
+        bounds,
+      );
       if (checkpointed) pass('after the commit');
       return result;
     },
@@ -50,11 +58,25 @@ function deadly(db: Database, point: Point, nth: number): Database {
 
 const [point, nth, ...args] = process.argv.slice(2);
 const options = parseOptions(args);
-const { DATABASE_URL: url = '', SESSION_TOKEN_ENCRYPTION_KEY: keyText = '', SESSION_TOKEN_KEYRING: keyringJson = '' } = process.env;
-if (!options || !POINTS.some((known) => known === point)) throw new Error(`usage: killedAt <${POINTS.join('|')}> <nth> <flags of the job>`);
-const db = openDatabase({ url, applicationName: 'session-gateway-encrypt-tokens', maxConnections: 4, connectTimeoutMs: 5_000, queryTimeoutMs: 15_000 });
+const {
+  DATABASE_URL: url = '',
+  SESSION_TOKEN_ENCRYPTION_KEY: keyText = '',
+  SESSION_TOKEN_KEYRING: keyringJson = '',
+} = process.env;
+if (!options || !POINTS.some((known) => known === point))
+  throw new Error(`usage: killedAt <${POINTS.join('|')}> <nth> <flags of the job>`);
+const db = openDatabase({
+  url,
+  applicationName: 'session-gateway-encrypt-tokens',
+  maxConnections: 4,
+  connectTimeoutMs: 5_000,
+  queryTimeoutMs: 15_000,
+});
 await encryptTokens(options, {
-  db: deadly(db, point as Point, Number(nth)), keyring: createKeyring({ keyText, keyringJson }), stopRequested: () => false, watcher: { progress: () => undefined, note: () => undefined },
+  db: deadly(db, point as Point, Number(nth)),
+  keyring: createKeyring({ keyText, keyringJson }),
+  stopRequested: () => false,
+  watcher: { progress: () => undefined, note: () => undefined },
 });
 // It was to be killed: whoever gets here has not passed the point.
 await db.close();

@@ -16,10 +16,15 @@ export interface Ground {
  * One PostgreSQL for a suite, and in it for each of its tests a migrated database, which `given` is told of. Whatever a
  * test leaves running is ended with it.
  */
-export function onFreshDatabase(given: (ground: Ground) => void | Promise<void>, { connections }: { connections?: number } = {}): void {
+export function onFreshDatabase(
+  given: (ground: Ground) => void | Promise<void>,
+  { connections }: { connections?: number } = {},
+): void {
   let postgres: TestPostgres | undefined;
   let db: Database | undefined;
-  beforeAll(async () => { postgres = await startPostgres(); });
+  beforeAll(async () => {
+    postgres = await startPostgres();
+  });
   beforeEach(async () => {
     if (!postgres) return;
     const url = await h.newDatabase(postgres);

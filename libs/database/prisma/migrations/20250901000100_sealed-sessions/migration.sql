@@ -1,8 +1,9 @@
 -- Everything the gateway adds. It runs on adopted databases too, whose tables may differ in details from 0_init, so each
--- step says what must be true afterwards rather than what to change.
+-- step says what must be true afterwards rather than what to change. On a large table the steps that take long have been
+-- done before, while others went on reading and writing: those up to the mark below, batches, and indexes one by one.
 
--- A busy table makes this fail cleanly and be tried again, instead of queueing every other statement behind it.
-SET LOCAL lock_timeout = '5s';
+-- A busy table makes this fail at once and be tried again: whoever waits for such a lock makes all others wait.
+SET LOCAL lock_timeout = '200ms';
 -- With this time zone, timestamp becomes timestamptz without rewriting the table.
 SET LOCAL timezone = 'UTC';
 
@@ -73,26 +74,34 @@ ALTER TABLE "user_sessions"
   ALTER COLUMN "created_at" SET DEFAULT CURRENT_TIMESTAMP,
   ALTER COLUMN "updated_at" SET DEFAULT CURRENT_TIMESTAMP;
 
--- A session from before had its row id as cookie.
-UPDATE "user_sessions" SET "cookie_hash" = sha256(convert_to("id", 'UTF8')) WHERE "cookie_hash" IS NULL;
-
--- So has one that an older gateway, still running, inserts from now on.
-CREATE FUNCTION "user_sessions_cookie_hash"() RETURNS trigger LANGUAGE plpgsql AS $$
+-- A session that an older gateway, still running, inserts from now on has its row id as cookie.
+CREATE OR REPLACE FUNCTION "user_sessions_cookie_hash"() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   NEW.cookie_hash := sha256(convert_to(NEW.id, 'UTF8'));
   RETURN NEW;
 END $$;
+DROP TRIGGER IF EXISTS "user_sessions_cookie_hash" ON "user_sessions";
 CREATE TRIGGER "user_sessions_cookie_hash" BEFORE INSERT ON "user_sessions"
   FOR EACH ROW WHEN (NEW.cookie_hash IS NULL) EXECUTE FUNCTION "user_sessions_cookie_hash"();
 
+-- Until here no row is changed.
+
+-- So has every session from before.
+DO $$
+BEGIN
+  IF current_setting('session_gateway.backfilled', true) IS DISTINCT FROM 'on' THEN
+    UPDATE "user_sessions" SET "cookie_hash" = sha256(convert_to("id", 'UTF8')) WHERE "cookie_hash" IS NULL;
+  END IF;
+END $$;
+
 CREATE UNIQUE INDEX IF NOT EXISTS "users_keycloak_id_key" ON "users"("keycloak_id");
-CREATE UNIQUE INDEX "user_sessions_cookie_hash_key" ON "user_sessions"("cookie_hash");
+CREATE UNIQUE INDEX IF NOT EXISTS "user_sessions_cookie_hash_key" ON "user_sessions"("cookie_hash");
 CREATE INDEX IF NOT EXISTS "user_sessions_user_id_idx" ON "user_sessions"("user_id");
 CREATE INDEX IF NOT EXISTS "user_sessions_keycloak_session_id_idx" ON "user_sessions"("keycloak_session_id");
-CREATE INDEX "user_sessions_is_active_token_expires_at_idx" ON "user_sessions"("is_active", "token_expires_at");
-CREATE INDEX "user_sessions_is_active_last_accessed_at_idx" ON "user_sessions"("is_active", "last_accessed_at");
-CREATE INDEX "user_sessions_is_active_expires_at_idx" ON "user_sessions"("is_active", "expires_at");
-CREATE INDEX "user_sessions_ended_at_idx" ON "user_sessions"("ended_at");
+CREATE INDEX IF NOT EXISTS "user_sessions_is_active_token_expires_at_idx" ON "user_sessions"("is_active", "token_expires_at");
+CREATE INDEX IF NOT EXISTS "user_sessions_is_active_last_accessed_at_idx" ON "user_sessions"("is_active", "last_accessed_at");
+CREATE INDEX IF NOT EXISTS "user_sessions_is_active_expires_at_idx" ON "user_sessions"("is_active", "expires_at");
+CREATE INDEX IF NOT EXISTS "user_sessions_ended_at_idx" ON "user_sessions"("ended_at");
 
 CREATE TABLE "logout_tokens" (
     "issuer" TEXT NOT NULL,

@@ -1,6 +1,6 @@
 -- What happened to sessions, for whoever has to find out later: who, when, why; never a token or a cookie. Rows outlive
 -- their sessions, so nothing refers to them.
-SET LOCAL lock_timeout = '5s';
+SET LOCAL lock_timeout = '200ms';
 
 CREATE TABLE "session_events" (
     "id" BIGSERIAL NOT NULL,
@@ -24,4 +24,9 @@ ALTER TABLE "logout_tokens" ADD COLUMN "sid" TEXT, ADD COLUMN "subject" TEXT;
 CREATE INDEX "logout_tokens_created_at_idx" ON "logout_tokens"("created_at");
 
 -- Ended sessions are purged by the time they ended, which rows from before may not say.
-UPDATE "user_sessions" SET "ended_at" = "updated_at" WHERE NOT "is_active" AND "ended_at" IS NULL;
+DO $$
+BEGIN
+  IF current_setting('session_gateway.backfilled', true) IS DISTINCT FROM 'on' THEN
+    UPDATE "user_sessions" SET "ended_at" = "updated_at" WHERE NOT "is_active" AND "ended_at" IS NULL;
+  END IF;
+END $$;

@@ -1,7 +1,14 @@
 import type { Database, Sql } from '@session-gateway/database';
-import type { EndedSession, EndReason } from '../token/TokenVault.js';
+import { shownId } from '../session/shownId.js';
+import type { EndedSession, EndReason } from './endedSession.js';
 
-export type SessionEventKind = 'login' | 'session_ended' | 'refresh_failed' | 'reuse_suspected' | 'revocation' | 'logout_token_refused';
+export type SessionEventKind =
+  | 'login'
+  | 'session_ended'
+  | 'refresh_failed'
+  | 'reuse_suspected'
+  | 'provider_logout'
+  | 'logout_token_refused';
 
 /** What happened to a session: who, and why. Holds no token, cookie or address of a token. */
 export interface SessionEvent {
@@ -17,6 +24,15 @@ export interface SessionEvent {
   readonly ipAddress?: string | null;
 }
 
+/** An event as the table has it. */
+export interface RecordedEvent {
+  readonly at: Date;
+  readonly event: SessionEventKind;
+  readonly reason: string | null;
+  readonly actor: string;
+  readonly ipAddress: string | null;
+}
+
 /** Who ends a session, where that does not follow from the reason; and from where. */
 export interface Origin {
   readonly actor?: string;
@@ -24,14 +40,24 @@ export interface Origin {
 }
 
 const ACTORS: Readonly<Record<EndReason, string>> = {
-  logout: 'user', ended_by_user: 'user', replaced: 'user', ended_by_admin: 'admin', session_limit: 'gateway',
-  backchannel_logout: 'provider', frontchannel_logout: 'provider', grant_ended: 'provider',
-  idle_timeout: 'gateway', absolute_timeout: 'gateway', subject_changed: 'gateway',
+  logout: 'user',
+  ended_by_user: 'user',
+  replaced: 'user',
+  ended_by_admin: 'admin',
+  session_limit: 'gateway',
+  backchannel_logout: 'provider',
+  frontchannel_logout: 'provider',
+  grant_ended: 'provider',
+  idle_timeout: 'gateway',
+  refresh_expired: 'gateway',
+  absolute_timeout: 'gateway',
+  subject_changed: 'gateway',
 };
 
 export const END_REASONS = Object.keys(ACTORS) as readonly EndReason[];
 
-export const actorOf = (reason: EndReason, origin: Origin = {}): string => origin.actor ?? ACTORS[reason];
+export const actorOf = (reason: EndReason, origin: Origin = {}): string =>
+  origin.actor ?? ACTORS[reason];
 
 /**
  * The audit trail: rows in `session_events`, and the same to `onEvent` for a log line. The end of a session is written by
@@ -47,14 +73,37 @@ export class SessionEvents {
   }
 
   /** Writes an event inside the caller's transaction, whose commit it shares; `tell` it once that is done. */
-  async write(sql: Sql, { event, sessionId = null, subject = null, sid = null, reason = null, actor, ipAddress = null }: SessionEvent): Promise<void> {
-    await sql.query('INSERT INTO session_events (event, session_id, subject, sid, reason, actor, ip_address) VALUES ($1, $2, $3, $4, $5, $6, $7)',
-      [event, sessionId, subject, sid, reason, actor, ipAddress]);
+  async write(
+    sql: Sql,
+    {
+      event,
+      sessionId = null,
+      subject = null,
+      sid = null,
+      reason = null,
+      actor,
+      ipAddress = null,
+    }: SessionEvent,
+  ): Promise<void> {
+    await sql.query(
+      'INSERT INTO session_events (event, session_id, subject, sid, reason, actor, ip_address) VALUES ($1, $2, $3, $4, $5, $6, $7)',
+      [event, sessionId && shownId(sessionId), subject, sid, reason, actor, ipAddress],
+    );
+  }
+
+  /** The newest events of a subject, newest first. */
+  async recentOf(subject: string, limit: number): Promise<RecordedEvent[]> {
+    return this.#db.sql.query<RecordedEvent>(
+      `SELECT at, event, reason, actor, ip_address AS "ipAddress" FROM session_events
+       WHERE subject = $1 ORDER BY at DESC, id DESC LIMIT $2`,
+      [subject, limit],
+    );
   }
 
   /** For the log alone. */
   tell(event: SessionEvent): void {
-    this.#onEvent(event);
+    const { sessionId } = event;
+    this.#onEvent(sessionId ? { ...event, sessionId: shownId(sessionId) } : event);
   }
 
   /** Writes an event of its own and tells it. Never throws: an event must not fail what it is about. */
@@ -63,15 +112,18 @@ export class SessionEvents {
     await this.write(this.#db.sql, event).catch(() => undefined);
   }
 
-  /** Whether the answer to a refresh was lost since then, so that the refresh token may have been spent by us. */
+  /** Whether since then the answer to a refresh was lost, or could not be stored: the refresh token may have been spent by us. */
   async lostAnswer(sessionId: string, since: Date): Promise<boolean> {
     const lost = await this.#db.sql.query(
-      `SELECT 1 FROM session_events WHERE session_id = $1 AND event = 'refresh_failed' AND reason = 'answer_lost' AND at >= $2 LIMIT 1`, [sessionId, since]);
+      `SELECT 1 FROM session_events WHERE session_id = $1 AND event = 'refresh_failed' AND reason IN ('answer_lost', 'write_failed') AND at >= $2 LIMIT 1`,
+      [shownId(sessionId), since],
+    );
     return lost.length > 0;
   }
 
   /** Tells the ends that the vault has written. */
   tellEnded(ended: readonly EndedSession[]): void {
-    for (const { id, subject, sid, reason, actor } of ended) this.tell({ event: 'session_ended', sessionId: id, subject, sid, reason, actor });
+    for (const { id, subject, sid, reason, actor } of ended)
+      this.tell({ event: 'session_ended', sessionId: id, subject, sid, reason, actor });
   }
 }

@@ -5,14 +5,12 @@ import { AuthError } from '../../errors.js';
 import { associatedData, type TokenLocation } from './associatedData.js';
 import type { Keyring } from './keyring.js';
 import { NONCE_BYTES, TAG_BYTES, xaesOpen, xaesSeal } from './xaes256gcm.js';
+import type { UnreadableReason } from '../../reasons.js';
 
 /** What a stored value is, by grammar alone. `malformed` claims to be v2 and is not; it is never taken for a token. */
 export type StoredClass = 'empty' | 'v2' | 'plan' | 'plain' | 'malformed';
 /** Which classes a process opens. */
 export type ReadPolicy = 'v2' | 'v2+plan' | 'all';
-/** Why a stored value does not open: for logs, metrics and quarantine, never for a client. */
-export type UnreadableReason = 'malformed' | 'too_large' | 'refused_by_policy' | 'unknown_kid' | 'no_plan_key' | 'not_authentic' | 'not_text';
-
 /** What became of one value. `kid` is one of the keyring's, or null for values under none of them. */
 export interface KeyUse {
   readonly operation: 'seal' | 'open';
@@ -73,12 +71,15 @@ export class TokenEncryption {
     if (!key) throw unreadable('unknown_kid', `no key with the id ${kid} to seal with`);
     if (token === '') throw new TypeError('an empty token is stored as NULL, never sealed');
     const size = Buffer.byteLength(token);
-    if (size > MAX_TOKEN_BYTES) throw unreadable('too_large', `a token is larger than ${MAX_TOKEN_BYTES} bytes`);
+    if (size > MAX_TOKEN_BYTES)
+      throw unreadable('too_large', `a token is larger than ${MAX_TOKEN_BYTES} bytes`);
     // UTF-8 has no unpaired surrogates: what was sealed would open to another text.
-    if (toUSVString(token) !== token) throw unreadable('not_text', 'a token is not well-formed text');
+    if (toUSVString(token) !== token)
+      throw unreadable('not_text', 'a token is not well-formed text');
     const place = associatedData(kid, location);
     const needed = NONCE_BYTES + size + TAG_BYTES;
-    const message = needed <= WORKSPACE_BYTES ? this.#workspace.subarray(0, needed) : Buffer.allocUnsafe(needed);
+    const message =
+      needed <= WORKSPACE_BYTES ? this.#workspace.subarray(0, needed) : Buffer.allocUnsafe(needed);
     message.set(this.#randomBytes(NONCE_BYTES));
     message.write(token, NONCE_BYTES);
     const sealed = xaesSeal(key, message, place);
@@ -100,7 +101,13 @@ export class TokenEncryption {
       this.#onUse({ operation: 'open', storedClass, kid, refused: null });
       return token;
     } catch (error) {
-      if (error instanceof AuthError) this.#onUse({ operation: 'open', storedClass, kid, refused: error.reason as UnreadableReason });
+      if (error instanceof AuthError)
+        this.#onUse({
+          operation: 'open',
+          storedClass,
+          kid,
+          refused: error.reason as UnreadableReason,
+        });
       throw error;
     }
   }
@@ -159,14 +166,18 @@ function parseV2(stored: string): Of<'v2'> | null {
   const [prefix, kid] = V2_PREFIX.exec(stored) ?? [];
   if (prefix === undefined || kid === undefined) return null;
   const sealed = fromBase64url(stored.slice(prefix.length));
-  return sealed && sealed.length >= NONCE_BYTES + TAG_BYTES ? { storedClass: 'v2', kid, sealed } : null;
+  return sealed && sealed.length >= NONCE_BYTES + TAG_BYTES
+    ? { storedClass: 'v2', kid, sealed }
+    : null;
 }
 
 function parsePlan(stored: string): Of<'plan'> | null {
   const [prefix, iv, tag] = PLAN_PREFIX.exec(stored) ?? [];
   if (prefix === undefined || iv === undefined || tag === undefined) return null;
   const ciphertext = fromHex(stored.slice(prefix.length));
-  return ciphertext && ciphertext.length > 0 ? { storedClass: 'plan', iv: Buffer.from(iv, 'hex'), tag: Buffer.from(tag, 'hex'), ciphertext } : null;
+  return ciphertext && ciphertext.length > 0
+    ? { storedClass: 'plan', iv: Buffer.from(iv, 'hex'), tag: Buffer.from(tag, 'hex'), ciphertext }
+    : null;
 }
 
 /**
@@ -176,10 +187,16 @@ function parsePlan(stored: string): Of<'plan'> | null {
  */
 function fromBase64url(encoded: string): Buffer | null {
   const bytes = Buffer.from(encoded, 'base64url');
-  if (Math.ceil((bytes.length * 4) / 3) !== encoded.length || Buffer.byteLength(encoded) !== encoded.length) return null;
+  if (
+    Math.ceil((bytes.length * 4) / 3) !== encoded.length ||
+    Buffer.byteLength(encoded) !== encoded.length
+  )
+    return null;
   if (encoded.includes('+') || encoded.includes('/')) return null;
   // Only the last character can hold bits that belong to no byte.
-  return encoded.endsWith(bytes.toString('base64url', bytes.length - (bytes.length % 3))) ? bytes : null;
+  return encoded.endsWith(bytes.toString('base64url', bytes.length - (bytes.length % 3)))
+    ? bytes
+    : null;
 }
 
 function fromHex(encoded: string): Buffer | null {
@@ -212,6 +229,7 @@ function nonceBytes(size: number): Buffer {
   return bytes;
 }
 
-const unreadable = (reason: UnreadableReason, message = 'a stored token does not open'): AuthError =>
-  new AuthError('token_unreadable', message, { reason });
-
+const unreadable = (
+  reason: UnreadableReason,
+  message = 'a stored token does not open',
+): AuthError => new AuthError('token_unreadable', message, { reason });

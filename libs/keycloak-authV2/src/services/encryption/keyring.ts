@@ -11,6 +11,8 @@ export interface Keyring {
   key(kid: string): XaesKey | undefined;
   /** 32 hex digits that name a key without telling it, so that two keys under one id can be told apart. */
   fingerprint(kid: string): string | undefined;
+  /** The key that authenticates entries of the shared cache: derived from the token key, and of no use for tokens. */
+  cacheKey(kid: string): KeyObject | undefined;
   /** Names all keys together, that of the plan's format included: other keys, another text. */
   readonly digest: string;
   /** The key of the plan's format, when `SESSION_TOKEN_ENCRYPTION_KEY` is known: AES-256-GCM, read only. */
@@ -27,7 +29,10 @@ export const MIN_KEY_TEXT_LENGTH = 32;
  * text by HKDF-SHA-256 (RFC 5869). scrypt (RFC 7914) runs here, once per process, never per token.
  * @throws AuthError `keyring_invalid`, whose message names what is wrong and never a key.
  */
-export function createKeyring(source: { keyText?: string | undefined; keyringJson?: string | undefined }): Keyring {
+export function createKeyring(source: {
+  keyText?: string | undefined;
+  keyringJson?: string | undefined;
+}): Keyring {
   const { keyText, keyringJson } = source;
   if (keyText !== undefined && keyText.length < MIN_KEY_TEXT_LENGTH) {
     throw invalid(`the key text is shorter than ${MIN_KEY_TEXT_LENGTH} characters`);
@@ -37,19 +42,52 @@ export function createKeyring(source: { keyText?: string | undefined; keyringJso
   const k1 = planBytes && k1Of(planBytes);
   if (keyringJson !== undefined) return keyringOf(parseKeyring(keyringJson), planKey, k1);
   if (!k1) throw invalid('there is neither a keyring nor a key text');
-  return keyringOf({ primary: 'k1', keys: new Map([['k1', k1]]), decryptOnly: new Set() }, planKey, k1);
+  return keyringOf(
+    { primary: 'k1', keys: new Map([['k1', k1]]), decryptOnly: new Set() },
+    planKey,
+    k1,
+  );
 }
 
-interface ParsedKeyring { primary: string; keys: Map<string, Buffer>; decryptOnly: Set<string> }
+interface ParsedKeyring {
+  primary: string;
+  keys: Map<string, Buffer>;
+  decryptOnly: Set<string>;
+}
 
-function keyringOf({ primary, keys, decryptOnly }: ParsedKeyring, planKey: KeyObject | undefined, k1: Buffer | undefined): Keyring {
-  const prepared = new Map([...keys].map(([kid, bytes]) => [kid, prepareXaesKey(createSecretKey(bytes))]));
+function keyringOf(
+  { primary, keys, decryptOnly }: ParsedKeyring,
+  planKey: KeyObject | undefined,
+  k1: Buffer | undefined,
+): Keyring {
+  const prepared = new Map(
+    [...keys].map(([kid, bytes]) => [kid, prepareXaesKey(createSecretKey(bytes))]),
+  );
+  const cacheKeys = new Map([...keys].map(([kid, bytes]) => [kid, cacheKeyOf(bytes)]));
   const fingerprints = new Map([...keys].map(([kid, bytes]) => [kid, fingerprintOf(bytes)]));
-  const digest = createHash('sha256').update(JSON.stringify([planKey && fingerprintOf(planKey), ...[...fingerprints].sort()])).digest('base64url');
-  return { primary, kids: [...prepared.keys()], decryptOnly, key: (kid) => prepared.get(kid), fingerprint: (kid) => fingerprints.get(kid), digest, planKey, planKid: k1 && keys.get('k1')?.equals(k1) ? 'k1' : null };
+  const digest = createHash('sha256')
+    .update(JSON.stringify([planKey && fingerprintOf(planKey), ...[...fingerprints].sort()]))
+    .digest('base64url');
+  return {
+    primary,
+    kids: [...prepared.keys()],
+    decryptOnly,
+    key: (kid) => prepared.get(kid),
+    fingerprint: (kid) => fingerprints.get(kid),
+    cacheKey: (kid) => cacheKeys.get(kid),
+    digest,
+    planKey,
+    planKid: k1 && keys.get('k1')?.equals(k1) ? 'k1' : null,
+  };
 }
 
-const fingerprintOf = (key: Buffer | KeyObject): string => Buffer.from(hkdfSync('sha256', key, Buffer.alloc(0), 'session-token/fingerprint', 16)).toString('hex');
+const fingerprintOf = (key: Buffer | KeyObject): string =>
+  Buffer.from(hkdfSync('sha256', key, Buffer.alloc(0), 'session-token/fingerprint', 16)).toString(
+    'hex',
+  );
+
+const cacheKeyOf = (key: Buffer): KeyObject =>
+  createSecretKey(Buffer.from(hkdfSync('sha256', key, Buffer.alloc(0), 'session-cache/v1', 32)));
 
 /** A keyring that can be replaced while it is in use: each seal and each open sees one keyring or the other, whole. */
 export interface ReloadableKeyring extends Keyring {
@@ -59,15 +97,30 @@ export interface ReloadableKeyring extends Keyring {
 export function reloadable(initial: Keyring): ReloadableKeyring {
   let now = initial;
   return {
-    get primary() { return now.primary; },
-    get kids() { return now.kids; },
-    get decryptOnly() { return now.decryptOnly; },
-    get planKey() { return now.planKey; },
-    get planKid() { return now.planKid; },
-    get digest() { return now.digest; },
+    get primary() {
+      return now.primary;
+    },
+    get kids() {
+      return now.kids;
+    },
+    get decryptOnly() {
+      return now.decryptOnly;
+    },
+    get planKey() {
+      return now.planKey;
+    },
+    get planKid() {
+      return now.planKid;
+    },
+    get digest() {
+      return now.digest;
+    },
     key: (kid) => now.key(kid),
     fingerprint: (kid) => now.fingerprint(kid),
-    replace(next) { now = next; },
+    cacheKey: (kid) => now.cacheKey(kid),
+    replace(next) {
+      now = next;
+    },
   };
 }
 
@@ -80,11 +133,13 @@ export function keyOfText(keyText: string): Buffer {
 let lastPlan: { readonly keyText: string; readonly bytes: Buffer } | undefined;
 
 function planBytesOf(keyText: string): Buffer {
-  if (lastPlan?.keyText !== keyText) lastPlan = { keyText, bytes: scryptSync(keyText, 'session-tokens-salt', 32) };
+  if (lastPlan?.keyText !== keyText)
+    lastPlan = { keyText, bytes: scryptSync(keyText, 'session-tokens-salt', 32) };
   return lastPlan.bytes;
 }
 
-const k1Of = (planBytes: Buffer): Buffer => Buffer.from(hkdfSync('sha256', planBytes, Buffer.alloc(0), 'session-token/v2/k1', 32));
+const k1Of = (planBytes: Buffer): Buffer =>
+  Buffer.from(hkdfSync('sha256', planBytes, Buffer.alloc(0), 'session-token/v2/k1', 32));
 
 function parseKeyring(json: string): ParsedKeyring {
   let parsed: unknown;
@@ -94,7 +149,11 @@ function parseKeyring(json: string): ParsedKeyring {
     // The parser's own message may quote the text, and so a key.
     throw invalid('it is not valid JSON');
   }
-  if (!isRecord(parsed) || typeof parsed['primary'] !== 'string' || !Array.isArray(parsed['keys'])) {
+  if (
+    !isRecord(parsed) ||
+    typeof parsed['primary'] !== 'string' ||
+    !Array.isArray(parsed['keys'])
+  ) {
     throw invalid('it must be { "primary": "<kid>", "keys": [ { "kid", "key", "status"? } ] }');
   }
   const keys = new Map<string, Buffer>();
@@ -105,15 +164,22 @@ function parseKeyring(json: string): ParsedKeyring {
     if (!isRecord(entry) || typeof entry['kid'] !== 'string' || !KID.test(entry['kid'])) {
       throw invalid(`${where} needs a "kid" of 1 to 16 characters a-z and 0-9`);
     }
-    const { kid, key, status = 'active' } = entry as { kid: string; key?: unknown; status?: unknown };
+    const {
+      kid,
+      key,
+      status = 'active',
+    } = entry as { kid: string; key?: unknown; status?: unknown };
     if (keys.has(kid)) throw invalid(`the kid ${kid} stands there twice`);
     const bytes = typeof key === 'string' ? Buffer.from(key, 'base64url') : Buffer.alloc(0);
     if (bytes.length !== 32 || bytes.toString('base64url') !== (key as string).replace(/=$/, '')) {
       throw invalid(`the key of ${kid} is not 32 bytes in base64url`);
     }
-    if (seen.has(bytes.toString('hex'))) throw invalid(`the key of ${kid} stands there twice, under another kid too`);
-    if (new Set(bytes).size < 8) throw invalid(`the key of ${kid} is not random: generate one with 32 random bytes`);
-    if (status !== 'active' && status !== 'decrypt-only') throw invalid(`the status of ${kid} is neither "active" nor "decrypt-only"`);
+    if (seen.has(bytes.toString('hex')))
+      throw invalid(`the key of ${kid} stands there twice, under another kid too`);
+    if (new Set(bytes).size < 8)
+      throw invalid(`the key of ${kid} is not random: generate one with 32 random bytes`);
+    if (status !== 'active' && status !== 'decrypt-only')
+      throw invalid(`the status of ${kid} is neither "active" nor "decrypt-only"`);
     if (status === 'decrypt-only') decryptOnly.add(kid);
     seen.add(bytes.toString('hex'));
     keys.set(kid, bytes);
@@ -124,5 +190,6 @@ function parseKeyring(json: string): ParsedKeyring {
   return { primary, keys, decryptOnly };
 }
 
-const isRecord = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null && !Array.isArray(value);
+const isRecord = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
 const invalid = (what: string): AuthError => new AuthError('keyring_invalid', what);

@@ -1,14 +1,31 @@
 import { createHash, createSecretKey } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from '@jest/globals';
-import { NONCE_BYTES, prepareXaesKey, TAG_BYTES, type XaesKey, xaesOpen, xaesSeal } from './xaes256gcm.js';
+import {
+  NONCE_BYTES,
+  prepareXaesKey,
+  TAG_BYTES,
+  type XaesKey,
+  xaesOpen,
+  xaesSeal,
+} from './xaes256gcm.js';
 
-const { vectors, accumulated } = JSON.parse(readFileSync(new URL('./fixtures/xaes-256-gcm.json', import.meta.url), 'utf8')) as {
-  vectors: { key: string; nonceAscii: string; K1: string; plaintextAscii: string; aadAscii: string; ciphertext: string }[];
+const { vectors, accumulated } = JSON.parse(
+  readFileSync(new URL('./fixtures/xaes-256-gcm.json', import.meta.url), 'utf8'),
+) as {
+  vectors: {
+    key: string;
+    nonceAscii: string;
+    K1: string;
+    plaintextAscii: string;
+    aadAscii: string;
+    ciphertext: string;
+  }[];
   accumulated: Record<string, string>;
 };
 
-const seal = (key: XaesKey, nonce: Buffer, plaintext: Buffer, aad: Buffer): Buffer => xaesSeal(key, Buffer.concat([nonce, plaintext, Buffer.alloc(TAG_BYTES)]), aad);
+const seal = (key: XaesKey, nonce: Buffer, plaintext: Buffer, aad: Buffer): Buffer =>
+  xaesSeal(key, Buffer.concat([nonce, plaintext, Buffer.alloc(TAG_BYTES)]), aad);
 
 describe('XAES-256-GCM (C2SP v1.0.1)', () => {
   test.each(vectors)('seals the published vector $ciphertext and opens it again', (v) => {
@@ -34,7 +51,9 @@ describe('XAES-256-GCM (C2SP v1.0.1)', () => {
       all.push(sealed.subarray(NONCE_BYTES));
     }
     expect(opened).toBe(10_000);
-    expect(createHash('shake128', { outputLength: 32 }).update(Buffer.concat(all)).digest('hex')).toBe(accumulated['10000']);
+    expect(
+      createHash('shake128', { outputLength: 32 }).update(Buffer.concat(all)).digest('hex'),
+    ).toBe(accumulated['10000']);
   });
 });
 

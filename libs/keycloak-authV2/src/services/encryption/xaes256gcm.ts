@@ -23,7 +23,10 @@ export function prepareXaesKey(key: KeyObject): XaesKey {
   // The CMAC subkey step: a carry out of the top bit folds back as x^128 = x^7 + x^2 + x + 1 (NIST SP 800-38B §6.1).
   if (byte(l, 0) & 0x80) k1[15] = byte(k1, 15) ^ 0x87;
   const blocks = Buffer.concat([k1, k1]);
-  for (const [half, counter] of [[0, 1], [16, 2]] as const) {
+  for (const [half, counter] of [
+    [0, 1],
+    [16, 2],
+  ] as const) {
     blocks[half + 1] = byte(k1, 1) ^ counter;
     blocks[half + 2] = byte(k1, 2) ^ 0x58;
   }
@@ -36,7 +39,11 @@ export function prepareXaesKey(key: KeyObject): XaesKey {
  */
 export function xaesSeal(key: XaesKey, message: Buffer, associatedData: Buffer): Buffer {
   const tagAt = message.length - TAG_BYTES;
-  const cipher = createCipheriv('aes-256-gcm', messageKey(key, message), message.subarray(12, NONCE_BYTES));
+  const cipher = createCipheriv(
+    'aes-256-gcm',
+    messageKey(key, message),
+    message.subarray(12, NONCE_BYTES),
+  );
   cipher.setAAD(associatedData);
   message.set(cipher.update(message.subarray(NONCE_BYTES, tagAt)), NONCE_BYTES);
   // GCM is a stream: `final` computes the tag and gives no bytes.
@@ -48,7 +55,12 @@ export function xaesSeal(key: XaesKey, message: Buffer, associatedData: Buffer):
 /** The plaintext of what `xaesSeal` made, or an exception from node:crypto when anything at all does not match. */
 export function xaesOpen(key: XaesKey, sealed: Buffer, associatedData: Buffer): Buffer {
   const tagAt = sealed.length - TAG_BYTES;
-  const decipher = createDecipheriv('aes-256-gcm', messageKey(key, sealed), sealed.subarray(12, NONCE_BYTES), { authTagLength: TAG_BYTES });
+  const decipher = createDecipheriv(
+    'aes-256-gcm',
+    messageKey(key, sealed),
+    sealed.subarray(12, NONCE_BYTES),
+    { authTagLength: TAG_BYTES },
+  );
   decipher.setAAD(associatedData);
   decipher.setAuthTag(sealed.subarray(tagAt));
   const plaintext = decipher.update(sealed.subarray(NONCE_BYTES, tagAt));

@@ -23,24 +23,49 @@ export const WRAPPED = /^vault:v\d+:/;
  */
 export function keyProviderOf(env: Environment, problems: string[]): KeyProvider | null {
   const { SESSION_TOKEN_KEYRING: value, SESSION_TOKEN_KEYRING_FILE: file } = env;
-  if (value && file) problems.push('SESSION_TOKEN_KEYRING and SESSION_TOKEN_KEYRING_FILE are both set: keep one of them');
-  const stored = file ? fileProvider(file) : value ? valueProvider(value) : null;
+  if (value && file)
+    problems.push(
+      'SESSION_TOKEN_KEYRING and SESSION_TOKEN_KEYRING_FILE are both set: keep one of them',
+    );
+  const given = value ? valueProvider(value) : null;
+  const stored = file ? fileProvider(file) : given;
   const transitKey = env['VAULT_TRANSIT_KEY'];
   if (!transitKey) return stored && unwrapped(stored);
   const before = problems.length;
   const address = env['VAULT_ADDR'] ?? '';
   const protocol = parseUrl(address)?.protocol;
-  if (protocol !== 'https:' && protocol !== 'http:') problems.push('VAULT_ADDR must be the URL of Vault, without white space or control characters, as VAULT_TRANSIT_KEY is set');
-  if (protocol === 'http:' && env['NODE_ENV'] === 'production' && env['ALLOW_INSECURE_HTTP'] !== 'true') problems.push('VAULT_ADDR uses http in production: use https, or set ALLOW_INSECURE_HTTP=true where something between ends TLS');
+  if (protocol !== 'https:' && protocol !== 'http:')
+    problems.push(
+      'VAULT_ADDR must be the URL of Vault, without white space or control characters, as VAULT_TRANSIT_KEY is set',
+    );
+  if (
+    protocol === 'http:' &&
+    env['NODE_ENV'] === 'production' &&
+    env['ALLOW_INSECURE_HTTP'] !== 'true'
+  )
+    problems.push(
+      'VAULT_ADDR uses http in production: use https, or set ALLOW_INSECURE_HTTP=true where something between ends TLS',
+    );
   // A token that is renewed is read anew each time.
   const token = (): string => readSecret(env, 'VAULT_TOKEN', []) ?? '';
-  if (!/^[\x21-\x7e]+$/.test(token())) problems.push('VAULT_TOKEN or VAULT_TOKEN_FILE must hold a token, as VAULT_TRANSIT_KEY is set');
+  if (!/^[\x21-\x7e]+$/.test(token()))
+    problems.push('VAULT_TOKEN or VAULT_TOKEN_FILE must hold a token, as VAULT_TRANSIT_KEY is set');
   if (!stored || problems.length > before) return null;
-  const transit = vaultTransit({ address, token, key: transitKey, mount: env['VAULT_TRANSIT_MOUNT'] || 'transit', namespace: env['VAULT_NAMESPACE'] });
+  const transit = vaultTransit({
+    address,
+    token,
+    key: transitKey,
+    mount: env['VAULT_TRANSIT_MOUNT'] || 'transit',
+    namespace: env['VAULT_NAMESPACE'],
+  });
   return {
     async load() {
       const wrapped = (await stored.load()).trim();
-      if (!WRAPPED.test(wrapped)) throw new AuthError('key_provider_rejected', 'SESSION_TOKEN_KEYRING is not wrapped, although VAULT_TRANSIT_KEY is set: wrap it with `nx run migrations:keys -- rewrap`');
+      if (!WRAPPED.test(wrapped))
+        throw new AuthError(
+          'key_provider_rejected',
+          'SESSION_TOKEN_KEYRING is not wrapped, although VAULT_TRANSIT_KEY is set: wrap it with `nx run migrations:keys -- rewrap`',
+        );
       return transit.decrypt(wrapped);
     },
     save: async (json) => stored.save(`${await transit.encrypt(json)}\n`),
@@ -50,7 +75,14 @@ export function keyProviderOf(env: Environment, problems: string[]): KeyProvider
 /** The keyring in a file, replaced by renaming; who may read it stays as it is, and is its owner only at first. */
 export function fileProvider(path: string): KeyProvider {
   return {
-    load: () => readFile(path, 'utf8').catch((error: unknown) => { throw new AuthError('key_provider_rejected', 'SESSION_TOKEN_KEYRING_FILE names a file that cannot be read', { cause: error }); }),
+    load: () =>
+      readFile(path, 'utf8').catch((error: unknown) => {
+        throw new AuthError(
+          'key_provider_rejected',
+          'SESSION_TOKEN_KEYRING_FILE names a file that cannot be read',
+          { cause: error },
+        );
+      }),
     async save(json) {
       // Where the path is a link, what it leads to is replaced.
       const target = await realpath(path).catch(() => path);
@@ -72,7 +104,11 @@ export function fileProvider(path: string): KeyProvider {
         await rename(next, target);
       } catch (error) {
         await rm(next, { force: true });
-        throw new AuthError('key_provider_rejected', 'SESSION_TOKEN_KEYRING_FILE names a file that cannot be written', { cause: error });
+        throw new AuthError(
+          'key_provider_rejected',
+          'SESSION_TOKEN_KEYRING_FILE names a file that cannot be written',
+          { cause: error },
+        );
       }
     },
   };
@@ -81,14 +117,21 @@ export function fileProvider(path: string): KeyProvider {
 const valueProvider = (value: string): KeyProvider => ({
   load: async () => value,
   async save() {
-    throw new AuthError('key_provider_rejected', 'SESSION_TOKEN_KEYRING holds the keyring itself: put it into a file and name that in SESSION_TOKEN_KEYRING_FILE');
+    throw new AuthError(
+      'key_provider_rejected',
+      'SESSION_TOKEN_KEYRING holds the keyring itself: put it into a file and name that in SESSION_TOKEN_KEYRING_FILE',
+    );
   },
 });
 
 const unwrapped = (stored: KeyProvider): KeyProvider => ({
   async load() {
     const json = await stored.load();
-    if (WRAPPED.test(json.trim())) throw new AuthError('key_provider_rejected', 'SESSION_TOKEN_KEYRING is wrapped by Vault: set VAULT_TRANSIT_KEY, VAULT_ADDR and VAULT_TOKEN');
+    if (WRAPPED.test(json.trim()))
+      throw new AuthError(
+        'key_provider_rejected',
+        'SESSION_TOKEN_KEYRING is wrapped by Vault: set VAULT_TRANSIT_KEY, VAULT_ADDR and VAULT_TOKEN',
+      );
     return json;
   },
   save: (json) => stored.save(json),
@@ -102,12 +145,19 @@ export async function loadKeyring(env: Environment, problems: string[]): Promise
   try {
     const json = await keyProviderOf(env, problems)?.load();
     // An empty text would pass for no keyring at all, and the key text would take its place.
-    if (json?.trim() === '') throw new AuthError('key_provider_rejected', 'SESSION_TOKEN_KEYRING_FILE names an empty file');
-    if (json !== undefined) return { ...env, SESSION_TOKEN_KEYRING: json, SESSION_TOKEN_KEYRING_FILE: undefined };
+    if (json?.trim() === '')
+      throw new AuthError(
+        'key_provider_rejected',
+        'SESSION_TOKEN_KEYRING_FILE names an empty file',
+      );
+    if (json !== undefined)
+      return { ...env, SESSION_TOKEN_KEYRING: json, SESSION_TOKEN_KEYRING_FILE: undefined };
   } catch (error) {
     if (!isAuthError(error, 'key_provider_rejected')) throw error;
     problems.push(error.message);
   }
   // What is wrong has been told; nobody should read a second fault out of it.
-  return problems.length > before ? { ...env, SESSION_TOKEN_KEYRING: undefined, SESSION_TOKEN_KEYRING_FILE: undefined } : env;
+  return problems.length > before
+    ? { ...env, SESSION_TOKEN_KEYRING: undefined, SESSION_TOKEN_KEYRING_FILE: undefined }
+    : env;
 }

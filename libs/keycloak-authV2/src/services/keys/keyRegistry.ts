@@ -1,6 +1,7 @@
 import type { Database, Sql } from '@session-gateway/database';
 import { ConfigError } from '../../config.js';
 import { isAuthError } from '../../errors.js';
+import type { TokenLocation } from '../encryption/associatedData.js';
 import type { Keyring } from '../encryption/keyring.js';
 import { type ReadPolicy, TokenEncryption } from '../encryption/TokenEncryption.js';
 
@@ -27,7 +28,10 @@ export interface KnownKey {
 }
 
 /** What live sessions hold of formats from before. */
-export interface OldFormats { readonly plan: number; readonly plain: number }
+export interface OldFormats {
+  readonly plan: number;
+  readonly plain: number;
+}
 
 const CANARY = 'session-gateway canary';
 const canaryAt = (kid: string) => ({ table: 'token_keys', column: 'canary', rowId: kid });
@@ -37,24 +41,57 @@ const SAMPLE = 20;
 const LOOK_MS = 2_000;
 const NAMES = 'SESSION_TOKEN_KEYRING or SESSION_TOKEN_ENCRYPTION_KEY';
 
-/** What the token columns hold, by the first characters of each value: nothing is opened. */
+/**
+ * What the token columns hold, by the first characters of each value: nothing is opened. What is owed to the provider
+ * counts too, as of live sessions: it is still to be opened.
+ */
 export async function countStored(sql: Sql): Promise<StoredCount[]> {
-  return sql.query<{ column: string; kind: StoredCount['kind']; kid: string | null; live: boolean; values: number }>(
+  const owed = (await hasOwed(sql))
+    ? `UNION ALL SELECT 'provider_logouts.refresh_token', true, left(refresh_token, 66) FROM provider_logouts`
+    : '';
+  return sql.query<{
+    column: string;
+    kind: StoredCount['kind'];
+    kid: string | null;
+    live: boolean;
+    values: number;
+  }>(
     `SELECT "column", kind, kid, live, count(*)::int AS values FROM (
-       SELECT v."column", substring(v.head FROM '^v2\\.([a-z0-9]{1,16})\\.') AS kid, s.is_active AND s.expires_at > now() AS live,
-         CASE WHEN v.head ~ '^v2\\.[a-z0-9]{1,16}\\.' THEN 'v2' WHEN v.head LIKE 'v2.%' THEN 'malformed'
-           WHEN v.head ~ '^[0-9a-f]{32}:[0-9a-f]{32}:' THEN 'plan' ELSE 'plain' END AS kind
-       FROM user_sessions s CROSS JOIN LATERAL (VALUES ${COLUMNS.map((column) => `('${column}', left(s.${column}, 66))`).join(', ')}) AS v("column", head)
-       WHERE v.head <> '') AS stored
-     GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4`);
+       SELECT "column", substring(head FROM '^v2\\.([a-z0-9]{1,16})\\.') AS kid, live,
+         CASE WHEN head ~ '^v2\\.[a-z0-9]{1,16}\\.' THEN 'v2' WHEN head LIKE 'v2.%' THEN 'malformed'
+           WHEN head ~ '^[0-9a-f]{32}:[0-9a-f]{32}:' THEN 'plan' ELSE 'plain' END AS kind
+       FROM (
+         SELECT v."column", s.is_active AND s.expires_at > now() AS live, v.head FROM user_sessions s
+           CROSS JOIN LATERAL (VALUES ${COLUMNS.map((column) => `('${column}', left(s.${column}, 66))`).join(', ')}) AS v("column", head)
+         ${owed}) AS held
+       WHERE head <> '') AS stored
+     GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4`,
+  );
+}
+
+/** A tool may meet a database that a gateway has not migrated yet. */
+async function hasOwed(sql: Sql): Promise<boolean> {
+  const [row] = await sql.query<{ found: boolean }>(
+    `SELECT to_regclass('provider_logouts') IS NOT NULL AS found`,
+  );
+  return row?.found === true;
 }
 
 /** Every key that values of this database were ever sealed under. */
 export async function knownKeys(sql: Sql): Promise<KnownKey[]> {
-  return sql.query<{ kid: string; fingerprint: string; canary: string; createdAt: Date; promotedAt: Date | null; retiredAt: Date | null; isPromoted: boolean }>(
+  return sql.query<{
+    kid: string;
+    fingerprint: string;
+    canary: string;
+    createdAt: Date;
+    promotedAt: Date | null;
+    retiredAt: Date | null;
+    isPromoted: boolean;
+  }>(
     `SELECT kid, fingerprint, canary, created_at AS "createdAt", promoted_at AS "promotedAt", retired_at AS "retiredAt",
        retired_at IS NULL AND coalesce(promoted_at = max(promoted_at) FILTER (WHERE retired_at IS NULL) OVER (), false) AS "isPromoted"
-     FROM token_keys ORDER BY created_at, kid`);
+     FROM token_keys ORDER BY created_at, kid`,
+  );
 }
 
 /** What the database's list of keys says against a process's keyring; a glance, whatever the size of the tables. */
@@ -69,25 +106,43 @@ export async function keyFaults(sql: Sql, keyring: Keyring): Promise<string[]> {
  * to count at a start, where a key that is missing is then refused unless it is seen that nothing needs it.
  * @throws ConfigError with every problem at once
  */
-export async function confirmKeys(db: Database, keyring: Keyring, readPolicy: ReadPolicy): Promise<OldFormats | null> {
+export async function confirmKeys(
+  db: Database,
+  keyring: Keyring,
+  readPolicy: ReadPolicy,
+): Promise<OldFormats | null> {
   const counted = await briefly(db, countStored);
   const known = await knownKeys(db.sql);
   const problems = faultsAmong(known, keyring);
   for (const [kid, values] of await missing(db, keyring, counted, known)) {
-    problems.push(`${NAMES}: the key ${kid} is missing, and ${values} sealed under it: add it (decrypt-only will do); if it is lost for good, set those values to NULL, and their people log in again`);
+    problems.push(
+      `${NAMES}: the key ${kid} is missing, and ${values} sealed under it: add it (decrypt-only will do); if it is lost for good, set those values to NULL (and delete those of provider_logouts), and their people log in again`,
+    );
   }
-  const ofLive = (kind: StoredCount['kind']): number => sum((counted ?? []).filter((count) => count.live && count.kind === kind));
+  const ofLive = (kind: StoredCount['kind']): number =>
+    sum((counted ?? []).filter((count) => count.live && count.kind === kind));
   const old = { plan: ofLive('plan'), plain: ofLive('plain') };
   if (readPolicy === 'v2' && old.plan + old.plain > 0) {
-    problems.push(`TOKEN_READ_POLICY is v2, but live sessions hold ${old.plan} values of the older format and ${old.plain} in plaintext, which it refuses to read: run \`nx run migrations:encrypt-tokens -- --execute\` first`);
+    problems.push(
+      `TOKEN_READ_POLICY is v2, but live sessions hold ${old.plan} values of the older format and ${old.plain} in plaintext, which it refuses to read: run \`nx run migrations:encrypt-tokens -- --execute\` first`,
+    );
   } else if (old.plan > 0 && !keyring.planKey) {
-    problems.push(`SESSION_TOKEN_ENCRYPTION_KEY must be set: ${old.plan} values of live sessions have the older format, which only it opens`);
+    problems.push(
+      `SESSION_TOKEN_ENCRYPTION_KEY must be set: ${old.plan} values of live sessions have the older format, which only it opens`,
+    );
   }
   for (const kid of keyring.kids) {
     if (problems.length > 0) break;
-    if (known.some((key) => key.kid === kid) || (counted && !counted.some((count) => count.kid === kid))) continue;
+    if (
+      known.some((key) => key.kid === kid) ||
+      (counted && !counted.some((count) => count.kid === kid))
+    )
+      continue;
     // A database from before keys were written down, or one whose list was lost.
-    if (!(await opensWhatIsThere(db, keyring, kid))) problems.push(`${NAMES}: the key ${kid} is not the one that values under ${kid} were sealed with: none of a sample opens`);
+    if (!(await opensWhatIsThere(db, keyring, kid)))
+      problems.push(
+        `${NAMES}: the key ${kid} is not the one that values under ${kid} were sealed with: none of a sample opens`,
+      );
   }
   if (problems.length > 0) throw new ConfigError(problems);
   await rememberKeys(db.sql, keyring);
@@ -98,8 +153,10 @@ export async function confirmKeys(db: Database, keyring: Keyring, readPolicy: Re
 export async function rememberKeys(sql: Sql, keyring: Keyring): Promise<void> {
   const encryption = new TokenEncryption({ keyring });
   for (const kid of keyring.kids) {
-    await sql.query('INSERT INTO token_keys (kid, fingerprint, canary) VALUES ($1, $2, $3) ON CONFLICT (kid) DO NOTHING',
-      [kid, keyring.fingerprint(kid), encryption.seal(CANARY, canaryAt(kid), kid)]);
+    await sql.query(
+      'INSERT INTO token_keys (kid, fingerprint, canary) VALUES ($1, $2, $3) ON CONFLICT (kid) DO NOTHING',
+      [kid, keyring.fingerprint(kid), encryption.seal(CANARY, canaryAt(kid), kid)],
+    );
   }
   const faults = (await knownKeys(sql)).flatMap((key) => faultOf(keyring, key) ?? []);
   if (faults.length > 0) throw new ConfigError(faults);
@@ -107,7 +164,10 @@ export async function rememberKeys(sql: Sql, keyring: Keyring): Promise<void> {
 
 /** Takes back what was written down of a key that came to nothing. */
 export async function forgetKey(sql: Sql, keyring: Keyring, kid: string): Promise<void> {
-  await sql.query('DELETE FROM token_keys WHERE kid = $1 AND fingerprint = $2 AND promoted_at IS NULL', [kid, keyring.fingerprint(kid)]);
+  await sql.query(
+    'DELETE FROM token_keys WHERE kid = $1 AND fingerprint = $2 AND promoted_at IS NULL',
+    [kid, keyring.fingerprint(kid)],
+  );
 }
 
 /**
@@ -115,11 +175,22 @@ export async function forgetKey(sql: Sql, keyring: Keyring, kid: string): Promis
  * it. Said before the processes at work are looked at: whoever starts meanwhile is seen there, or sees it here. Resolves
  * with a function that takes it back.
  */
-export async function announce(sql: Sql, kid: string, what: 'promoted' | 'retired'): Promise<() => Promise<void>> {
+export async function announce(
+  sql: Sql,
+  kid: string,
+  what: 'promoted' | 'retired',
+): Promise<() => Promise<void>> {
   const column = `${what}_at`;
-  const [before] = await sql.query<{ at: Date | null }>(`SELECT ${column} AS at FROM token_keys WHERE kid = $1`, [kid]);
+  const [before] = await sql.query<{ at: Date | null }>(
+    `SELECT ${column} AS at FROM token_keys WHERE kid = $1`,
+    [kid],
+  );
   await sql.query(`UPDATE token_keys SET ${column} = clock_timestamp() WHERE kid = $1`, [kid]);
-  return async () => void (await sql.query(`UPDATE token_keys SET ${column} = $2 WHERE kid = $1`, [kid, before?.at ?? null]));
+  return async () =>
+    void (await sql.query(`UPDATE token_keys SET ${column} = $2 WHERE kid = $1`, [
+      kid,
+      before?.at ?? null,
+    ]));
 }
 
 /** Why a key of the keyring is not the one that the database knows under its id; null when it is, or is in only one of them. */
@@ -130,7 +201,9 @@ export function faultOf(keyring: Keyring, known: KnownKey): string | null {
     return `${NAMES}: the key ${known.kid} is another key than the one that this database knows under that id: put the right key there, or give this one an id of its own`;
   }
   try {
-    return new TokenEncryption({ keyring }).open(known.canary, canaryAt(known.kid)) === CANARY ? null : `token_keys: the canary of ${known.kid} is not ours`;
+    return new TokenEncryption({ keyring }).open(known.canary, canaryAt(known.kid)) === CANARY
+      ? null
+      : `token_keys: the canary of ${known.kid} is not ours`;
   } catch (error) {
     if (!isAuthError(error, 'token_unreadable')) throw error;
     return `token_keys: the canary of ${known.kid} does not open although the key is the right one: the row was changed; restore it`;
@@ -139,14 +212,25 @@ export function faultOf(keyring: Keyring, known: KnownKey): string | null {
 
 function faultsAmong(known: readonly KnownKey[], keyring: Keyring): string[] {
   const faults = known.flatMap((key) => faultOf(keyring, key) ?? []);
-  if (known.some((key) => key.kid === keyring.primary && key.retiredAt)) faults.push(`${NAMES}: the primary key ${keyring.primary} has been retired: make another key the primary`);
+  if (known.some((key) => key.kid === keyring.primary && key.retiredAt))
+    faults.push(
+      `${NAMES}: the primary key ${keyring.primary} has been retired: make another key the primary`,
+    );
   const promoted = known.find((key) => key.isPromoted);
-  if (promoted && !keyring.key(promoted.kid)) faults.push(`${NAMES}: the key ${promoted.kid}, which gateways were told to seal under, is missing: take the newest keyring`);
+  if (promoted && !keyring.key(promoted.kid))
+    faults.push(
+      `${NAMES}: the key ${promoted.kid}, which gateways were told to seal under, is missing: take the newest keyring`,
+    );
   return faults;
 }
 
 /** Key ids that stored values name and the keyring lacks, and how many values that are. */
-async function missing(db: Database, keyring: Keyring, counted: StoredCount[] | null, known: readonly KnownKey[]): Promise<Map<string, string>> {
+async function missing(
+  db: Database,
+  keyring: Keyring,
+  counted: StoredCount[] | null,
+  known: readonly KnownKey[],
+): Promise<Map<string, string>> {
   const said = new Map<string, string>();
   for (const { kid } of counted ?? []) {
     if (kid === null || keyring.key(kid)) continue;
@@ -156,7 +240,15 @@ async function missing(db: Database, keyring: Keyring, counted: StoredCount[] | 
   if (counted) return said;
   for (const { kid, retiredAt } of known) {
     if (retiredAt || keyring.key(kid)) continue;
-    const found = await briefly(db, (sql) => sql.query(`SELECT 1 FROM user_sessions WHERE ${COLUMNS.map((column) => under(column)).join(' OR ')} LIMIT 1`, [`v2.${kid}.`]));
+    const found = await briefly(db, async (sql) => {
+      const owed = (await hasOwed(sql))
+        ? `UNION ALL (SELECT 1 FROM provider_logouts WHERE ${under('refresh_token')} LIMIT 1)`
+        : '';
+      return sql.query(
+        `(SELECT 1 FROM user_sessions WHERE ${COLUMNS.map((column) => under(column)).join(' OR ')} LIMIT 1) ${owed}`,
+        [`v2.${kid}.`],
+      );
+    });
     if (found === null) said.set(kid, 'values may be');
     else if (found.length > 0) said.set(kid, 'values are');
   }
@@ -168,27 +260,41 @@ async function opensWhatIsThere(db: Database, keyring: Keyring, kid: string): Pr
   const encryption = new TokenEncryption({ keyring });
   let met = false;
   for (const column of COLUMNS) {
-    const rows = await briefly(db, (sql) => sql.query<{ id: string; value: string }>(`SELECT id, ${column} AS value FROM user_sessions WHERE ${under(column)} LIMIT ${SAMPLE}`, [`v2.${kid}.`]));
+    const rows = await briefly(db, (sql) =>
+      sql.query<{ id: string; value: string }>(
+        `SELECT id, ${column} AS value FROM user_sessions WHERE ${under(column)} LIMIT ${SAMPLE}`,
+        [`v2.${kid}.`],
+      ),
+    );
     for (const { id, value } of rows ?? []) {
       if (TokenEncryption.kidOf(value) !== kid) continue;
       met = true;
-      try {
-        encryption.open(value, { table: 'user_sessions', column, rowId: id });
-        return true;
-      } catch (error) {
-        if (!isAuthError(error, 'token_unreadable')) throw error;
-      }
+      if (opens(encryption, value, { table: 'user_sessions', column, rowId: id })) return true;
     }
   }
   return !met;
 }
 
+function opens(encryption: TokenEncryption, value: string, location: TokenLocation): boolean {
+  try {
+    encryption.open(value, location);
+    return true;
+  } catch (error) {
+    if (!isAuthError(error, 'token_unreadable')) throw error;
+    return false;
+  }
+}
+
 /** Only the beginning: to compare a whole value, PostgreSQL would fetch it from where it keeps large ones. */
 const under = (column: string): string => `left(${column}, length($1)) = $1`;
-const sum = (counts: readonly StoredCount[]): number => counts.reduce((total, { values }) => total + values, 0);
+const sum = (counts: readonly StoredCount[]): number =>
+  counts.reduce((total, { values }) => total + values, 0);
 
 /** Null when the look takes longer than a start may. */
-async function briefly<Result>(db: Database, look: (sql: Sql) => Promise<Result>): Promise<Result | null> {
+async function briefly<Result>(
+  db: Database,
+  look: (sql: Sql) => Promise<Result>,
+): Promise<Result | null> {
   try {
     return await db.transaction(async (sql) => {
       await sql.query(`SET LOCAL statement_timeout = ${LOOK_MS}`);

@@ -1,6 +1,7 @@
 import type { Database, Sql } from '@session-gateway/database';
 import { AuthError } from '../../errors.js';
-import type { EndedSession, SessionSelection } from '../token/TokenVault.js';
+import type { EndedSession } from '../audit/endedSession.js';
+import type { SessionSelection } from '../token/TokenVault.js';
 import { afterEnding, type Enders } from './endSessions.js';
 import type { LogoutRequest } from './logoutToken.js';
 
@@ -16,12 +17,21 @@ export async function backchannelLogout(
 ): Promise<EndedSession[]> {
   const ended = await db.transaction(async (sql) => {
     await oneAtATime(sql, sid, subject);
-    // An older token is refused for its age, so that its `jti` need not be remembered for longer.
     const spent = await sql.query(
-      `INSERT INTO logout_tokens (issuer, jti, sid, subject, expires_at, created_at) VALUES ($1, $2, $3, $4, least($5::timestamptz, now() + interval '20 minutes'), clock_timestamp())
-       ON CONFLICT DO NOTHING RETURNING jti`, [issuer, jti, sid, subject, expiresAt]);
-    if (spent.length === 0) throw new AuthError('logout_token_invalid', 'the token was used before', { reason: 'replay' });
-    return enders.vault.end(selection(subject, sid, scope), 'backchannel_logout', { sql });
+      `INSERT INTO logout_tokens (issuer, jti, sid, subject, expires_at, created_at) VALUES ($1, $2, $3, $4, $5::timestamptz, clock_timestamp())
+       ON CONFLICT DO NOTHING RETURNING jti`,
+      [issuer, jti, sid, subject, expiresAt],
+    );
+    if (spent.length === 0)
+      throw new AuthError('logout_token_invalid', 'the token was used before', {
+        reason: 'replay',
+      });
+    return enders.vault.end(selection(subject, sid, scope), 'backchannel_logout', {
+      sql,
+      // Sessions that the provider's own logout did not name would live on there.
+      atProvider: scope === 'sub',
+      exceptSid: sid,
+    });
   });
   await afterEnding(enders, ended);
   return ended;
@@ -32,23 +42,43 @@ export async function backchannelLogout(
  * meanwhile found no session to end, and must not be outlived by this one.
  * @throws AuthError `callback_rejected`
  */
-export async function requireNotLoggedOut(sql: Sql, { sid, subject, sinceMs }: { sid: string | null; subject: string; sinceMs: number }): Promise<void> {
+export async function requireNotLoggedOut(
+  sql: Sql,
+  { sid, subject, sinceMs }: { sid: string | null; subject: string; sinceMs: number },
+): Promise<void> {
   await oneAtATime(sql, sid, subject);
   const came = await sql.query(
-    `SELECT 1 FROM logout_tokens WHERE created_at >= now() - $3 * interval '1 millisecond' AND (sid = $1 OR (sid IS NULL AND subject = $2)) LIMIT 1`, [sid, subject, sinceMs]);
-  if (came.length > 0) throw new AuthError('callback_rejected', 'the provider ended the session while the login was under way', { reason: 'logged_out' });
+    `SELECT 1 FROM logout_tokens WHERE created_at >= now() - $3 * interval '1 millisecond' AND (sid = $1 OR (sid IS NULL AND subject = $2)) LIMIT 1`,
+    [sid, subject, sinceMs],
+  );
+  if (came.length > 0)
+    throw new AuthError(
+      'callback_rejected',
+      'the provider ended the session while the login was under way',
+      { reason: 'logged_out' },
+    );
 }
 
 /** Logins and logouts of one session, and of one person, follow each other until their transactions end. */
 async function oneAtATime(sql: Sql, sid: string | null, subject: string | null): Promise<void> {
-  for (const key of [sid === null ? null : `sid ${sid}`, subject === null ? null : `sub ${subject}`]) {
-    if (key !== null) await sql.query('SELECT pg_advisory_xact_lock(hashtextextended($1, 0))', [key]);
+  for (const key of [
+    sid === null ? null : `sid ${sid}`,
+    subject === null ? null : `sub ${subject}`,
+  ]) {
+    if (key !== null)
+      await sql.query('SELECT pg_advisory_xact_lock(hashtextextended($1, 0))', [key]);
   }
 }
 
-function selection(subject: string | null, sid: string | null, scope: 'sid' | 'sub'): SessionSelection {
+function selection(
+  subject: string | null,
+  sid: string | null,
+  scope: 'sid' | 'sub',
+): SessionSelection {
   // A `sub` beside a `sid` must match too (§2.6 step 5: the token is about that person's session).
-  if (sid !== null && (scope === 'sid' || subject === null)) return { sid, ...(subject === null ? {} : { subject }) };
-  if (subject === null) throw new AuthError('logout_token_invalid', 'the token names nobody', { reason: 'sub_or_sid' });
+  if (sid !== null && (scope === 'sid' || subject === null))
+    return { sid, ...(subject === null ? {} : { subject }) };
+  if (subject === null)
+    throw new AuthError('logout_token_invalid', 'the token names nobody', { reason: 'sub_or_sid' });
   return { subject };
 }

@@ -1,7 +1,15 @@
-import { type JWTPayload, type JWTVerifyGetKey, jwtVerify } from 'jose';
-import { SIGNATURE_ALGORITHMS } from '../../client/KeycloakClient.js';
+import { type JWTPayload, jwtVerify } from 'jose';
+import { isIdentifier } from '../../client/idToken.js';
+import {
+  CLOCK_TOLERANCE_SECONDS,
+  COMPACT_JWT,
+  jwtFault,
+  mediaTypeOf,
+  SIGNATURE_ALGORITHMS,
+} from '../../client/jwtFaults.js';
+import type { ProviderKeySet } from '../../client/providerKeys.js';
 import { AuthError } from '../../errors.js';
-import { COMPACT_JWT, jwtFault, mediaTypeOf } from '../token/JWTValidator.js';
+import type { RefusalReason } from '../../reasons.js';
 
 /** What a logout token asks for: the end of one session of the provider, or of all of a subject's. */
 export interface LogoutRequest {
@@ -12,9 +20,8 @@ export interface LogoutRequest {
 }
 
 const LOGOUT_EVENT = 'http://schemas.openid.net/event/backchannel-logout';
-const CLOCK_TOLERANCE_SECONDS = 15;
-/** A logout token is for now: an older one is refused even if it is still valid. */
-const MAX_AGE_SECONDS = 600;
+/** The `jti` is remembered until the end: one that is years away is refused. */
+const MAX_LIFETIME_SECONDS = 86_400;
 
 /**
  * Validates a logout token: OpenID Connect Back-Channel Logout 1.0 §2.6, with `iat`, `exp` and `jti` required. Whether
@@ -23,7 +30,15 @@ const MAX_AGE_SECONDS = 600;
  */
 export async function validateLogoutToken(
   token: string,
-  options: { issuer: string; clientId: string; jwks: () => Promise<JWTVerifyGetKey>; typ: 'required' | 'if-present'; now?: () => number },
+  options: {
+    issuer: string;
+    clientId: string;
+    jwks: () => Promise<ProviderKeySet>;
+    /** Default: any that is no shared secret. */
+    algorithms?: readonly string[];
+    typ: 'required' | 'if-present';
+    now?: () => number;
+  },
 ): Promise<LogoutRequest> {
   if (!COMPACT_JWT.test(token)) throw refused('malformed');
   const jwks = await options.jwks();
@@ -32,9 +47,8 @@ export async function validateLogoutToken(
     verified = await jwtVerify(token, jwks, {
       issuer: options.issuer,
       audience: options.clientId,
-      algorithms: SIGNATURE_ALGORITHMS,
+      algorithms: [...(options.algorithms ?? SIGNATURE_ALGORITHMS)],
       clockTolerance: CLOCK_TOLERANCE_SECONDS,
-      maxTokenAge: MAX_AGE_SECONDS,
       requiredClaims: ['iat', 'exp', 'jti', 'events'],
       ...(options.now ? { currentDate: new Date(options.now()) } : {}),
     });
@@ -43,20 +57,29 @@ export async function validateLogoutToken(
   }
   const { payload, protectedHeader } = verified;
   const typ = mediaTypeOf(protectedHeader.typ);
-  if (typ === undefined ? options.typ === 'required' : typ !== 'logout+jwt') throw refused('typ');
+  if (typ === undefined ? options.typ === 'required' : typ !== 'logout+jwt') throw refused('type');
   if ('nonce' in payload) throw refused('nonce');
   const events: unknown = payload['events'];
-  const event = typeof events === 'object' && events !== null ? (events as Record<string, unknown>)[LOGOUT_EVENT] : undefined;
+  const event =
+    typeof events === 'object' && events !== null
+      ? (events as Record<string, unknown>)[LOGOUT_EVENT]
+      : undefined;
   if (typeof event !== 'object' || event === null || Array.isArray(event)) throw refused('events');
-  const { sub, sid, jti, exp } = payload as JWTPayload & { sid?: unknown };
-  if ((sub !== undefined && !isText(sub)) || (sid !== undefined && !isText(sid)) || (sub === undefined && sid === undefined)) throw refused('sub_or_sid');
-  if (!isText(jti)) throw refused('jti');
-  const expiresAt = new Date((exp ?? 0) * 1000);
-  // A number may be beyond all dates.
-  if (Number.isNaN(expiresAt.getTime())) throw refused('exp');
-  return { subject: sub ?? null, sid: isText(sid) ? sid : null, jti, expiresAt };
+  const { sub, sid, jti, exp = 0, iat = 0 } = payload as JWTPayload & { sid?: unknown };
+  if (
+    (sub !== undefined && !isIdentifier(sub)) ||
+    (sid !== undefined && !isIdentifier(sid)) ||
+    (sub === undefined && sid === undefined)
+  )
+    throw refused('sub_or_sid');
+  // All three are stored, and held to the same rule.
+  if (!isIdentifier(jti)) throw refused('jti');
+  const nowSeconds = (options.now?.() ?? Date.now()) / 1000;
+  if (iat > nowSeconds + CLOCK_TOLERANCE_SECONDS) throw refused('issued_at');
+  if (exp - Math.min(iat, nowSeconds) > MAX_LIFETIME_SECONDS) throw refused('lifetime');
+  const expiresAt = new Date(exp * 1000);
+  return { subject: sub ?? null, sid: isIdentifier(sid) ? sid : null, jti, expiresAt };
 }
 
-/** PostgreSQL takes no NUL in a text. */
-const isText = (value: unknown): value is string => typeof value === 'string' && value.length > 0 && value.length <= 255 && !value.includes('\0');
-const refused = (reason: string): AuthError => new AuthError('logout_token_invalid', 'the token is not acceptable', { reason });
+const refused = (reason: RefusalReason): AuthError =>
+  new AuthError('logout_token_invalid', 'the token is not acceptable', { reason });

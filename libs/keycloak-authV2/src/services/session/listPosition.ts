@@ -16,7 +16,8 @@ export function cursorOf({ createdAtMicros, id }: ListPosition): string {
 export function positionOf(cursor: string): ListPosition | null {
   const bytes = Buffer.from(cursor, 'base64url');
   // 16 digits are exact as a double, which PostgreSQL multiplies intervals by. It takes no NUL in a text.
-  const [, createdAtMicros, id] = /^(-?\d{1,15}|[1-8]\d{15}) ([^\0]+)$/s.exec(bytes.toString('utf8')) ?? [];
+  const [, createdAtMicros, id] =
+    /^(-?\d{1,15}|[1-8]\d{15}) ([^\0]+)$/s.exec(bytes.toString('utf8')) ?? [];
   if (createdAtMicros === undefined || id === undefined) return null;
   return cursorOf({ createdAtMicros, id }) === cursor ? { createdAtMicros, id } : null;
 }

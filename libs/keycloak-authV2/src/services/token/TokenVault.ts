@@ -1,40 +1,75 @@
 import { type Database, keepNewest, type Sql } from '@session-gateway/database';
-import type { TokenSet } from '../../client/KeycloakClient.js';
+import type { TokenSet } from '../../client/tokenSet.js';
+import { AuthError } from '../../errors.js';
+import type { EndedSession, EndReason } from '../audit/endedSession.js';
 import { actorOf, type Origin } from '../audit/sessionEvents.js';
 import type { TokenEncryption } from '../encryption/TokenEncryption.js';
+import { type OwedCall, oweLogouts } from '../logout/owedLogouts.js';
+import { EXPIRY_REASON_SQL, idleMsSql, isOverSql } from '../session/sessionTimes.js';
+import { rowIdOf, shownIdSql } from '../session/shownId.js';
+import { onServerClock } from '../session/serverClock.js';
 import { SharedReads } from '../sharedReads.js';
 
 const TABLE = 'user_sessions';
 /** After a start of PostgreSQL: whoever holds new tokens writes them before others ask the provider for more. */
 const HOLDERS_FIRST_MS = 2_000;
+/** Says nothing of anybody: what is known of a person stays. */
+const NOBODY: TokenSet['identity'] = {
+  subject: '',
+  sid: null,
+  preferredUsername: null,
+  email: null,
+  name: null,
+  acr: null,
+  roles: null,
+};
 type TokenColumn = 'access_token' | 'refresh_token' | 'id_token';
 
-/** Which sessions to end. `exceptId` keeps one of a subject's sessions. */
-export type SessionSelection = { id: string; subject?: string } | { sid: string; subject?: string } | { subject: string; exceptId?: string };
+/** Which sessions to end. `exceptId` keeps one of a subject's sessions; `most` of everybody's are a batch. */
+export type SessionSelection =
+  | { createdBefore: Date; most: number }
+  | { id: string; subject?: string }
+  | { sid: string; subject?: string }
+  | { subject: string; exceptId?: string };
 
-export type EndReason =
-  | 'logout' | 'backchannel_logout' | 'frontchannel_logout' | 'ended_by_user' | 'ended_by_admin' | 'replaced' | 'session_limit'
-  | 'idle_timeout' | 'absolute_timeout' | 'grant_ended' | 'subject_changed';
+/** Ends that somebody wants here. Of the others the provider knows already, or its session is to go on. */
+const WANTED: ReadonlySet<EndReason> = new Set([
+  'logout',
+  'ended_by_user',
+  'ended_by_admin',
+  'replaced',
+  'session_limit',
+  'subject_changed',
+]);
 
-/** A session that has just been ended, with what is still owed to the provider. The tokens are gone from the row already. */
-export interface EndedSession {
-  readonly id: string;
-  readonly subject: string;
-  readonly sid: string | null;
-  readonly reason: EndReason;
-  readonly actor: string;
-  /** When the refresh token would have ended by itself; null when the provider set no bound. */
-  readonly refreshExpiresAt: Date | null;
-  readonly cookieHash: Buffer | null;
-  /** Null when there is none or it does not open. */
+export interface EndOptions extends Origin {
+  /** The transaction of the caller; without one the end is a transaction of its own. */
+  sql?: Sql;
+  /** Ends only if nobody wrote since. */
+  seenVersion?: number;
+  /** Whether the provider's session is to end too; by default where somebody wants the end. */
+  atProvider?: boolean;
+  /** The provider's session that somebody goes on with: it is left alone. */
+  exceptSid?: string | null;
+  /** For so long what is owed to the provider is sent only when told to. */
+  heldMs?: number;
+}
+
+/** The refresh lease is the caller's. */
+export interface Claimed {
+  readonly kind: 'claimed';
   readonly refreshToken: string | null;
-  readonly idToken: string | null;
+  /** It has renewed the session before, and the provider gave no other with its answer. */
+  readonly isUsed: boolean;
+  /** The holder before did not give the lease back, and may have spent the token. */
+  readonly takenOver: boolean;
+  /** There is no access token that lives by PostgreSQL's clock. */
+  readonly accessTokenOver: boolean;
 }
 
 /** What came of asking for the refresh lease. */
 export type Claim =
-  /** `takenOver`: the holder before did not give the lease back, and may have spent the token. */
-  | { kind: 'claimed'; refreshToken: string | null; takenOver: boolean }
+  | Claimed
   /** The tokens are newer than the caller knew. */
   | { kind: 'moved' }
   /** Another process refreshes. */
@@ -42,11 +77,23 @@ export type Claim =
   | { kind: 'ended' };
 
 interface EndedRow {
-  id: string; cookie_hash: Buffer | null; refresh_token: string | null; id_token: string | null; refresh_expires_at: Date | null;
-  sid: string | null; subject: string; reason: EndReason;
+  id: string;
+  cookie_hash: Buffer | null;
+  refresh_token: string | null;
+  id_token: string | null;
+  refresh_expires_at: Date | null;
+  refresh_is_over: boolean;
+  sid: string | null;
+  subject: string;
+  reason: EndReason;
+  /** Whether the row says so now: a trigger or a rule may have it otherwise, without an error. */
+  is_over: boolean;
 }
 
-interface SealedEntry { version: number; sealed: string }
+interface SealedEntry {
+  version: number;
+  sealed: string;
+}
 
 /**
  * The only reader and writer of the token columns. Tokens are opened for the length of a call; what is kept between
@@ -76,11 +123,19 @@ export class TokenVault {
   /** Stores a login's tokens inside the caller's transaction. */
   async store(sql: Sql, id: string, tokens: TokenSet): Promise<void> {
     await this.#confirmKeys();
-    await sql.query(
-      `UPDATE user_sessions SET access_token = $2, refresh_token = $3, id_token = $4, token_expires_at = $5, refresh_expires_at = $6,
-         metadata = coalesce(metadata, '{}') || $7::jsonb, version = version + 1, updated_at = now() WHERE id = $1`,
-      [id, ...this.#sealSet(id, tokens), tokens.tokenExpiresAt, tokens.refreshExpiresAt, JSON.stringify({ token_lifetime: tokens.tokenLifetimeSeconds })],
+    const rows = await sql.query(
+      `UPDATE user_sessions SET access_token = $2, refresh_token = $3, id_token = $4, token_expires_at = ${onServerClock('$5', '$8')}, refresh_expires_at = ${onServerClock('$6', '$8')},
+         metadata = coalesce(metadata, '{}') || $7::jsonb, version = version + 1, updated_at = now() WHERE id = $1 RETURNING id`,
+      [
+        id,
+        ...this.#sealSet(id, tokens),
+        tokens.tokenExpiresAt,
+        tokens.refreshExpiresAt,
+        JSON.stringify({ token_lifetime: tokens.tokenLifetimeSeconds }),
+        new Date(Date.now()),
+      ],
     );
+    if (rows.length === 0) throw dropped('a new session');
   }
 
   /**
@@ -89,12 +144,15 @@ export class TokenVault {
    */
   async accessToken({ id, version }: { id: string; version: number }): Promise<string | null> {
     const entry = this.#sealed.get(id);
-    const remembered = entry?.version === version ? this.#openOrNull(id, 'access_token', entry.sealed) : null;
+    const remembered =
+      entry?.version === version ? this.#openOrNull(id, 'access_token', entry.sealed) : null;
     // A value that was re-encrypted meanwhile has the same version, and its old key may be gone.
     if (remembered !== null) return remembered;
     const sealed = await this.#reads.read(id, async () => {
       const [row] = await this.#db.sql.query<{ access_token: string | null; version: number }>(
-        'SELECT access_token, version FROM user_sessions WHERE id = $1 AND is_active', [id]);
+        'SELECT access_token, version FROM user_sessions WHERE id = $1 AND is_active',
+        [id],
+      );
       return row?.access_token ? { version: row.version, sealed: row.access_token } : null;
     });
     if (!sealed) return null;
@@ -107,24 +165,46 @@ export class TokenVault {
    * Takes the refresh lease if the session is live, still at the version the caller saw, and nobody else holds it. One
    * short statement. A lease that ran out while PostgreSQL was away is its holder's for a moment more.
    */
-  async claimRefresh(id: string, seenVersion: number, owner: string, leaseMs: number): Promise<Claim> {
+  async claimRefresh(
+    id: string,
+    seenVersion: number,
+    owner: string,
+    leaseMs: number,
+  ): Promise<Claim> {
     await this.#confirmKeys();
-    const [row] = await this.#db.sql.query<{ refresh_token: string | null; taken_over: boolean }>(
+    const [row] = await this.#db.sql.query<{
+      refresh_token: string | null;
+      is_used: boolean;
+      taken_over: boolean;
+      access_token_over: boolean;
+    }>(
       `UPDATE user_sessions s SET refresh_lease_owner = $3, refresh_lease_until = clock_timestamp() + $4 * interval '1 millisecond'
        FROM user_sessions seen WHERE s.id = $1 AND seen.id = s.id AND s.version = $2 AND s.is_active AND s.expires_at > now()
          AND (s.refresh_lease_until IS NULL OR (s.refresh_lease_until < clock_timestamp() AND pg_postmaster_start_time() < clock_timestamp() - $5 * interval '1 millisecond'))
-       RETURNING s.refresh_token, seen.refresh_lease_owner IS NOT NULL AS taken_over`,
+       RETURNING s.refresh_token, coalesce(s.metadata->>'refresh_token_used' = 'true', false) AS is_used, seen.refresh_lease_owner IS NOT NULL AS taken_over,
+         coalesce(s.token_expires_at <= now(), true) AS access_token_over`,
       [id, seenVersion, owner, leaseMs, HOLDERS_FIRST_MS],
     );
     if (row) {
       try {
-        return { kind: 'claimed', refreshToken: row.refresh_token ? this.#open(id, 'refresh_token', row.refresh_token) : null, takenOver: row.taken_over };
+        return {
+          kind: 'claimed',
+          refreshToken: row.refresh_token
+            ? this.#open(id, 'refresh_token', row.refresh_token)
+            : null,
+          isUsed: row.is_used,
+          takenOver: row.taken_over,
+          accessTokenOver: row.access_token_over,
+        };
       } catch (error) {
         await this.releaseLease(id, owner);
         throw error;
       }
     }
-    const [now] = await this.#db.sql.query<{ version: number }>('SELECT version FROM user_sessions WHERE id = $1 AND is_active AND expires_at > now()', [id]);
+    const [now] = await this.#db.sql.query<{ version: number }>(
+      'SELECT version FROM user_sessions WHERE id = $1 AND is_active AND expires_at > now()',
+      [id],
+    );
     if (!now) return { kind: 'ended' };
     return now.version === seenVersion ? { kind: 'held' } : { kind: 'moved' };
   }
@@ -132,93 +212,294 @@ export class TokenVault {
   /** Gives the lease back without new tokens. */
   async releaseLease(id: string, owner: string): Promise<void> {
     await this.#db.sql.query(
-      'UPDATE user_sessions SET refresh_lease_owner = NULL, refresh_lease_until = NULL WHERE id = $1 AND refresh_lease_owner = $2', [id, owner]);
+      'UPDATE user_sessions SET refresh_lease_owner = NULL, refresh_lease_until = NULL WHERE id = $1 AND refresh_lease_owner = $2',
+      [id, owner],
+    );
+  }
+
+  /** Keeps a lease for `leaseMs` from now on; one that another has taken over stays with that one. */
+  async keepLease(id: string, owner: string, leaseMs: number): Promise<void> {
+    await this.#db.sql.query(
+      `UPDATE user_sessions SET refresh_lease_until = clock_timestamp() + $3 * interval '1 millisecond' WHERE id = $1 AND refresh_lease_owner = $2`,
+      [id, owner, leaseMs],
+    );
+  }
+
+  /** Whether a session is live and nobody has written to its tokens since `version`. */
+  async isStillAt(id: string, version: number): Promise<boolean> {
+    const rows = await this.#db.sql.query(
+      'SELECT 1 FROM user_sessions WHERE id = $1 AND version = $2 AND is_active AND expires_at > now()',
+      [id, version],
+    );
+    return rows.length > 0;
+  }
+
+  /**
+   * Passes when `storeRefreshed` would work now: the same statement on the same row, rolled back. `token` stands in for
+   * the new tokens.
+   * @throws what kept the write from working
+   */
+  async rehearseStore(
+    id: string,
+    seenVersion: number,
+    token: string,
+    absoluteTimeoutMs: number,
+  ): Promise<void> {
+    const tokens: TokenSet = {
+      accessToken: token,
+      refreshToken: token,
+      idToken: token,
+      tokenExpiresAt: new Date(),
+      tokenLifetimeSeconds: 0,
+      refreshExpiresAt: null,
+      identity: NOBODY,
+    };
+    const worked = new Error('rolled back, as it was a rehearsal');
+    const rehearsal = this.#db.transaction(async (sql) => {
+      const written = await this.storeRefreshed(id, seenVersion, tokens, absoluteTimeoutMs, sql);
+      if (!written && (await this.isStillAt(id, seenVersion)))
+        throw new Error('PostgreSQL drops writes of tokens without an error');
+      // Deferred triggers would speak at the commit only.
+      await sql.query('SET CONSTRAINTS ALL IMMEDIATE');
+      throw worked;
+    });
+    await rehearsal.catch((error: unknown) => {
+      if (error !== worked) throw error;
+    });
   }
 
   /**
    * Writes refreshed tokens if the session is live, has not expired and nobody wrote since `seenVersion`, and frees the
    * lease. What the provider left out stays. False when the fence held.
    */
-  async storeRefreshed(id: string, seenVersion: number, tokens: TokenSet, absoluteTimeoutMs: number): Promise<boolean> {
+  async storeRefreshed(
+    id: string,
+    seenVersion: number,
+    tokens: TokenSet,
+    absoluteTimeoutMs: number,
+    sql: Sql = this.#db.sql,
+  ): Promise<boolean> {
     const [access, refresh, idToken] = this.#sealSet(id, tokens);
-    const { preferredUsername, roles } = tokens.identity;
-    const rows = await this.#db.sql.query(
+    const { preferredUsername, acr, roles } = tokens.identity;
+    const rows = await sql.query(
       `UPDATE user_sessions SET access_token = $3, refresh_token = coalesce($4, refresh_token), id_token = coalesce($5, id_token),
-         token_expires_at = $6, refresh_expires_at = $7::timestamptz,
-         expires_at = least(created_at + $8 * interval '1 millisecond', coalesce($7::timestamptz, 'infinity')),
-         metadata = coalesce(metadata, '{}') || $9::jsonb, version = version + 1, updated_at = now(), refresh_lease_owner = NULL, refresh_lease_until = NULL
+         token_expires_at = ${onServerClock('$6', '$10')}, refresh_expires_at = ${onServerClock('$7', '$10')},
+         expires_at = least(created_at + $8 * interval '1 millisecond', coalesce(${onServerClock('$7', '$10')}, 'infinity')),
+         metadata = coalesce(metadata, '{}') || $9::jsonb, version = version + 1, updated_at = now(),
+         refresh_lease_owner = NULL, refresh_lease_until = NULL
        WHERE id = $1 AND version = $2 AND is_active AND expires_at > now() RETURNING id`,
-      [id, seenVersion, access, refresh, idToken, tokens.tokenExpiresAt, tokens.refreshExpiresAt, absoluteTimeoutMs,
-        JSON.stringify({ token_lifetime: tokens.tokenLifetimeSeconds, ...(roles === null ? {} : { roles }), ...(preferredUsername === null ? {} : { preferred_username: preferredUsername }) })],
+      [
+        id,
+        seenVersion,
+        access,
+        refresh,
+        idToken,
+        tokens.tokenExpiresAt,
+        tokens.refreshExpiresAt,
+        absoluteTimeoutMs,
+        JSON.stringify({
+          token_lifetime: tokens.tokenLifetimeSeconds,
+          refresh_token_used: refresh === null,
+          ...(acr === null ? {} : { acr }),
+          ...(roles === null ? {} : { roles }),
+          ...(preferredUsername === null ? {} : { preferred_username: preferredUsername }),
+        }),
+        new Date(Date.now()),
+      ],
     );
     this.#sealed.delete(id);
     return rows.length > 0;
   }
 
   /**
-   * Ends live sessions: the row says so, holds no token and has its event from one statement on. `seenVersion` ends one
-   * only if nobody wrote since.
+   * Ends live sessions: the row says so, holds no token and has its event from one statement on. What ends the provider's
+   * session is moved to `provider_logouts` in the same transaction. An id is the row's own, or the one that is shown for it.
    */
-  async end(selection: SessionSelection, reason: EndReason, options: { sql?: Sql; seenVersion?: number } & Origin = {}): Promise<EndedSession[]> {
-    const { sql = this.#db.sql, seenVersion = null } = options;
+  async end(
+    selection: SessionSelection,
+    reason: EndReason,
+    options: EndOptions = {},
+  ): Promise<EndedSession[]> {
+    const ended = await this.#endSelected(selection, reason, options);
+    if (ended.length > 0 || !('id' in selection)) return ended;
+    const id = await rowIdOf(options.sql ?? this.#db.sql, selection.id);
+    return id === null ? [] : this.#endSelected({ ...selection, id }, reason, options);
+  }
+
+  async #endSelected(
+    selection: SessionSelection,
+    reason: EndReason,
+    options: EndOptions,
+  ): Promise<EndedSession[]> {
+    const { seenVersion = null } = options;
+    if ('most' in selection)
+      return this.#endAndOwe(
+        options,
+        reason,
+        `s.id IN (SELECT id FROM user_sessions WHERE is_active AND created_at < $1 LIMIT $2) AND s.is_active FOR NO KEY UPDATE OF s`,
+        [selection.createdBefore, selection.most],
+      );
     const wanted: { id?: string; sid?: string; subject?: string; exceptId?: string } = selection;
-    return this.#end(sql, `s.is_active AND ($1::text IS NULL OR s.id = $1) AND ($2::text IS NULL OR s.keycloak_session_id = $2)
+    return this.#endAndOwe(
+      options,
+      reason,
+      `s.is_active AND ($1::text IS NULL OR s.id = $1) AND ($2::text IS NULL OR s.keycloak_session_id = $2)
       AND ($3::text IS NULL OR u.keycloak_id = $3) AND ($4::text IS NULL OR s.id <> $4) AND ($5::int IS NULL OR s.version = $5) FOR NO KEY UPDATE OF s`,
-    [wanted.id ?? null, wanted.sid ?? null, wanted.subject ?? null, wanted.exceptId ?? null, seenVersion], `'${reason}'`, actorOf(reason, options), options.ipAddress);
+      [
+        wanted.id ?? null,
+        wanted.sid ?? null,
+        wanted.subject ?? null,
+        wanted.exceptId ?? null,
+        seenVersion,
+      ],
+    );
   }
 
   /**
    * Ends the oldest sessions of a user beyond `most`, inside the transaction of a login. The login's write to the user's
    * row makes logins of one user follow each other, so that the limit holds however many there are at once.
    */
-  async endOldest(sql: Sql, { newestId, most, idleTimeoutMs }: { newestId: string; most: number; idleTimeoutMs: number }): Promise<EndedSession[]> {
-    return this.#end(sql, `s.id IN (SELECT o.id FROM user_sessions o JOIN user_sessions n ON n.user_id = o.user_id
-        WHERE n.id = $1 AND o.is_active AND o.expires_at > now() AND o.last_accessed_at > now() - $3 * interval '1 millisecond'
+  async endOldest(
+    sql: Sql,
+    {
+      newestId,
+      most,
+      idleTimeoutMs,
+      exceptSid,
+    }: { newestId: string; most: number; idleTimeoutMs: number; exceptSid: string | null },
+  ): Promise<EndedSession[]> {
+    return this.#endAndOwe(
+      { sql, exceptSid },
+      'session_limit',
+      `s.id IN (SELECT o.id FROM user_sessions o JOIN user_sessions n ON n.user_id = o.user_id
+        WHERE n.id = $1 AND o.is_active AND o.expires_at > now() AND o.last_accessed_at > now() - ${idleMsSql('$3').replaceAll('s.', 'o.')} * interval '1 millisecond'
         ORDER BY (o.id = $1) DESC, o.created_at DESC, o.id DESC OFFSET $2) AND s.is_active FOR NO KEY UPDATE OF s`,
-    [newestId, most, idleTimeoutMs], `'session_limit'`, actorOf('session_limit'));
+      [newestId, most, idleTimeoutMs],
+    );
   }
 
-  /** Ends sessions whose timeout has passed, at most `limit` of them, so that no token outlives its session. */
-  async endExpired(idleTimeoutMs: number, limit: number): Promise<EndedSession[]> {
-    return this.#end(this.#db.sql, `s.is_active AND (s.expires_at <= now() OR s.last_accessed_at <= now() - $1 * interval '1 millisecond')
-      LIMIT $2 FOR NO KEY UPDATE OF s SKIP LOCKED`, [idleTimeoutMs, limit], `CASE WHEN s.expires_at <= now() THEN 'absolute_timeout' ELSE 'idle_timeout' END`, 'gateway');
+  /**
+   * Gives back tokens that came when their session had ended: nobody will use them. `end_session` ends the provider's
+   * session with them; `revoke` is done only where nobody else goes on with that.
+   */
+  async giveBack(
+    { id: sessionId, subject, sid }: { id: string; subject: string; sid: string | null },
+    { refreshToken, refreshExpiresAt }: TokenSet,
+    reason: EndReason,
+    call: OwedCall,
+  ): Promise<void> {
+    if (refreshToken === null) return;
+    const owed = { sessionId, subject, sid, reason, call, refreshToken, refreshExpiresAt };
+    await oweLogouts(this.#db.sql, this.#encryption, [owed], { ownNow: new Date(Date.now()) });
+  }
+
+  /**
+   * Ends sessions whose timeout has passed by PostgreSQL's clock, at most `limit` of them, so that no token outlives its
+   * session: all that are, or the one with this id if it is.
+   */
+  async endExpired(
+    idleTimeoutMs: number,
+    { limit = 1, id = null }: { limit?: number; id?: string | null },
+  ): Promise<EndedSession[]> {
+    const rows = await this.#end(
+      this.#db.sql,
+      `s.is_active AND ${isOverSql('$1')}${id === null ? '' : ' AND s.id = $3'} LIMIT $2 FOR NO KEY UPDATE OF s SKIP LOCKED`,
+      [idleTimeoutMs, limit, ...(id === null ? [] : [id])],
+      `CASE WHEN s.expires_at <= now() THEN ${EXPIRY_REASON_SQL} ELSE 'idle_timeout' END`,
+      'gateway',
+    );
+    return rows.map((row) => this.#endedSession(row, 'gateway', null));
+  }
+
+  /** Two statements of one transaction, where anything is owed. */
+  async #endAndOwe(
+    { sql, atProvider, exceptSid = null, heldMs, ...origin }: EndOptions,
+    reason: EndReason,
+    which: string,
+    values: unknown[],
+  ): Promise<EndedSession[]> {
+    const actor = actorOf(reason, origin);
+    const end = (on: Sql): Promise<EndedRow[]> =>
+      this.#end(on, which, values, `'${reason}'`, actor, origin.ipAddress);
+    if (!(atProvider ?? WANTED.has(reason)))
+      return (await end(sql ?? this.#db.sql)).map((row) => this.#endedSession(row, actor, null));
+    const work = async (on: Sql): Promise<EndedSession[]> => {
+      const rows = await end(on);
+      const owing = rows.flatMap(({ id, subject, sid, ...row }) => {
+        const refreshToken = this.#openOrNull(id, 'refresh_token', row.refresh_token);
+        if (refreshToken === null || (sid !== null && sid === exceptSid)) return [];
+        const { refresh_expires_at: refreshExpiresAt } = row;
+        const call = 'end_session' as const;
+        return [{ sessionId: id, subject, sid, reason, call, refreshToken, refreshExpiresAt }];
+      });
+      if (owing.length > 0) await this.#confirmKeys();
+      const ids = await oweLogouts(on, this.#encryption, owing, { heldMs });
+      const owed = new Map(owing.map(({ sessionId }, index) => [sessionId, ids[index] ?? null]));
+      return rows.map((row) => this.#endedSession(row, actor, owed.get(row.id) ?? null));
+    };
+    return sql ? work(sql) : this.#db.transaction(work);
   }
 
   /** `which` continues a WHERE over `user_sessions s JOIN users u`; `reason` is SQL over the row. Neither ever holds a value from outside. */
-  async #end(sql: Sql, which: string, values: unknown[], reason: string, actor: string, ipAddress: string | null = null): Promise<EndedSession[]> {
+  async #end(
+    sql: Sql,
+    which: string,
+    values: unknown[],
+    reason: string,
+    actor: string,
+    ipAddress: string | null = null,
+  ): Promise<EndedRow[]> {
     const rows = await sql.query<EndedRow>(
       `WITH ending AS (
-         SELECT s.id, s.cookie_hash, s.refresh_token, s.id_token, s.refresh_expires_at, s.keycloak_session_id AS sid, u.keycloak_id AS subject, ${reason} AS reason
+         SELECT s.id, s.cookie_hash, s.refresh_token, s.id_token, s.refresh_expires_at, coalesce(s.refresh_expires_at <= now(), false) AS refresh_is_over,
+           s.keycloak_session_id AS sid, u.keycloak_id AS subject, ${reason} AS reason
          FROM user_sessions s JOIN users u ON u.id = s.user_id WHERE ${which}),
        ended AS (
          UPDATE user_sessions s SET is_active = false, ended_at = now(), end_reason = ending.reason, access_token = NULL, refresh_token = NULL, id_token = NULL,
            version = s.version + 1, updated_at = now(), refresh_lease_owner = NULL, refresh_lease_until = NULL
-         FROM ending WHERE s.id = ending.id RETURNING ending.*),
+         FROM ending WHERE s.id = ending.id
+         RETURNING s.id, NOT s.is_active AND coalesce(s.access_token, s.refresh_token, s.id_token) IS NULL AS is_over),
        noted AS (
          INSERT INTO session_events (event, session_id, subject, sid, reason, actor, ip_address)
-         SELECT 'session_ended', id, subject, sid, reason, $${values.length + 1}::text, $${values.length + 2}::text FROM ended)
-       SELECT * FROM ended`,
+         SELECT 'session_ended', ${shownIdSql('id')}, subject, sid, reason, $${values.length + 1}::text, $${values.length + 2}::text
+         FROM ending JOIN ended USING (id) WHERE ended.is_over)
+       SELECT ending.*, coalesce(ended.is_over, false) AS is_over FROM ending LEFT JOIN ended USING (id)`,
       [...values, actor, ipAddress],
     );
-    return rows.map((row) => {
-      this.#sealed.delete(row.id);
-      return {
-        id: row.id, subject: row.subject, sid: row.sid, reason: row.reason, actor,
-        cookieHash: row.cookie_hash,
-        refreshExpiresAt: row.refresh_expires_at,
-        refreshToken: this.#openOrNull(row.id, 'refresh_token', row.refresh_token),
-        idToken: this.#openOrNull(row.id, 'id_token', row.id_token),
-      };
-    });
+    if (rows.some((row) => !row.is_over)) throw dropped('the end of a session');
+    return rows;
   }
 
-  /** Live sessions in use whose access token ends within `aheadMs` or has ended, and that nobody refreshes now. */
+  #endedSession(row: EndedRow, actor: string, owedId: string | null): EndedSession {
+    this.#sealed.delete(row.id);
+    return {
+      id: row.id,
+      subject: row.subject,
+      sid: row.sid,
+      reason: row.reason,
+      actor,
+      cookieHash: row.cookie_hash,
+      isRefreshTokenOver: row.refresh_is_over,
+      idToken: this.#openOrNull(row.id, 'id_token', row.id_token),
+      owedId,
+    };
+  }
+
+  /**
+   * Live sessions in use whose tokens are due, and that nobody refreshes now: the access token, or the refresh token that
+   * bounds the session, ends within `aheadMs`, but not before half of its life is over.
+   */
   async due(idleTimeoutMs: number, aheadMs: number, limit: number): Promise<string[]> {
     const rows = await this.#db.sql.query<{ id: string }>(
-      `SELECT id FROM user_sessions WHERE is_active AND refresh_token <> '' AND expires_at > now()
-         AND last_accessed_at > now() - $1 * interval '1 millisecond'
-         AND token_expires_at < now() + least($2, CASE jsonb_typeof(metadata->'token_lifetime') WHEN 'number' THEN (metadata->>'token_lifetime')::float8 * 500 END) * interval '1 millisecond'
-         AND (refresh_lease_until IS NULL OR refresh_lease_until < now()) ORDER BY token_expires_at LIMIT $3`,
+      `SELECT id FROM (
+         SELECT s.*, CASE jsonb_typeof(s.metadata->'token_lifetime') WHEN 'number' THEN (s.metadata->>'token_lifetime')::float8 * interval '1 second' END AS lifetime
+         FROM user_sessions s WHERE s.is_active AND s.refresh_token <> '' AND s.expires_at > now()
+           AND s.last_accessed_at > now() - ${idleMsSql('$1')} * interval '1 millisecond'
+           AND (s.refresh_lease_until IS NULL OR s.refresh_lease_until < now())) s
+       WHERE token_expires_at < now() + least($2 * interval '1 millisecond', lifetime / 2)
+          OR (expires_at = refresh_expires_at
+            AND expires_at < now() + least($2 * interval '1 millisecond', (expires_at - (token_expires_at - lifetime)) / 2))
+       ORDER BY token_expires_at LIMIT $3`,
       [idleTimeoutMs, aheadMs, limit],
     );
     return rows.map(({ id }) => id);
@@ -227,7 +508,11 @@ export class TokenVault {
   #sealSet(id: string, tokens: TokenSet): (string | null)[] {
     const seal = (column: TokenColumn, token: string | null): string | null =>
       token ? this.#encryption.seal(token, { table: TABLE, column, rowId: id }) : null;
-    return [seal('access_token', tokens.accessToken), seal('refresh_token', tokens.refreshToken), seal('id_token', tokens.idToken)];
+    return [
+      seal('access_token', tokens.accessToken),
+      seal('refresh_token', tokens.refreshToken),
+      seal('id_token', tokens.idToken),
+    ];
   }
 
   #open(id: string, column: TokenColumn, stored: string): string {
@@ -247,3 +532,7 @@ export class TokenVault {
     keepNewest(this.#sealed, id, entry, this.#maxSealed);
   }
 }
+
+/** Such a write must not be taken for done. */
+const dropped = (what: string): AuthError =>
+  new AuthError('storage_unavailable', `PostgreSQL drops the write of ${what} without an error`);

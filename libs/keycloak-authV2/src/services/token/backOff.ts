@@ -14,7 +14,15 @@ export class BackOff {
 
   failed(key: string, now = performance.now()): void {
     const failures = (this.#held.get(key)?.failures ?? 0) + 1;
-    keepNewest(this.#held, key, { failures, until: now + Math.min(MAX_MS, MIN_MS * 2 ** (failures - 1)) * (1 - Math.random() / 2) }, MAX_ENTRIES);
+    keepNewest(
+      this.#held,
+      key,
+      {
+        failures,
+        until: now + Math.min(MAX_MS, MIN_MS * 2 ** (failures - 1)) * (1 - Math.random() / 2),
+      },
+      MAX_ENTRIES,
+    );
   }
 
   succeeded(key: string): void {

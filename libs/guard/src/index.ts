@@ -1,0 +1,11 @@
+export type { AccessTokenClaims } from './claims.js';
+export type { DpopOptions } from './dpop.js';
+export { GUARD_ERROR_STATUS, GuardError, type GuardErrorCode } from './errors.js';
+export { createGuard, type Guard, type GuardRequest, type Passed } from './guard.js';
+export type { Identity } from './identity.js';
+export { type NonceSource, rotatingNonces } from './nonces.js';
+export type { GuardOptions } from './options.js';
+export type { PushedClaims } from './permissions.js';
+export { memoryOfProcess, type ReplayMemory } from './replayMemory.js';
+export { identityIfAny, identityOf } from './request.js';
+export type { Allow, Requirement, Spec } from './requirement.js';

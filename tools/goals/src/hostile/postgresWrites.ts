@@ -1,0 +1,64 @@
+import type { Cluster, ClusterSession } from '@session-gateway/testkit';
+
+/** One thing that a writer of PostgreSQL does to session `a`, with `b` of another person beside it. */
+interface PostgresWrite {
+  readonly write: (cluster: Cluster, a: ClusterSession, b: ClusterSession) => Promise<unknown>;
+  /** What the cookie of `a` gets then: whom it stands for, and whose token goes upstream. SECURITY.md says the same. */
+  readonly expected: string;
+}
+
+const swap =
+  (...columns: string[]): PostgresWrite['write'] =>
+  ({ sql }, a, b) =>
+    sql(
+      `UPDATE user_sessions s SET ${columns.map((column) => `${column} = o.${column}`).join(', ')}
+       FROM user_sessions o WHERE (s.id, o.id) IN (($1, $2), ($2, $1))`,
+      [a.id, b.id],
+    );
+
+/** What is tried of SECURITY.md's table about writers of PostgreSQL; that page says which rows are not. */
+export const POSTGRES_WRITES: Readonly<Record<string, PostgresWrite>> = {
+  'nothing (the check of this check)': {
+    write: async () => undefined,
+    expected: 'identity: own, token: own',
+  },
+  'access tokens of two rows swapped': {
+    write: swap('access_token'),
+    expected: 'identity: own, token: token_unreadable',
+  },
+  'a refresh token where the access token was': {
+    write: ({ sql }, { id }) =>
+      sql('UPDATE user_sessions SET access_token = refresh_token WHERE id = $1', [id]),
+    expected: 'identity: own, token: token_unreadable',
+  },
+  'a token in plaintext': {
+    write: ({ sql }, { id }) =>
+      sql(`UPDATE user_sessions SET access_token = 'eyJhbGciOiJub25lIn0.e30.' WHERE id = $1`, [id]),
+    expected: 'identity: own, token: token_unreadable',
+  },
+  'user_id of another person': {
+    write: swap('user_id'),
+    expected: "identity: the other's, token: own",
+  },
+  'roles in metadata': {
+    write: ({ sql }, { id }) =>
+      sql(
+        `UPDATE user_sessions SET metadata = metadata || '{"roles": ["realm:session-admin"]}' WHERE id = $1`,
+        [id],
+      ),
+    expected: 'identity: own, token: own, roles: as written',
+  },
+  'cookie_hash of a cookie that one holds': {
+    write: async ({ sql }, a, b) => {
+      const [row] = (await sql('SELECT cookie_hash FROM user_sessions WHERE id = $1', [a.id])) as {
+        cookie_hash: Buffer;
+      }[];
+      await sql('UPDATE user_sessions SET cookie_hash = NULL WHERE id = $1', [a.id]);
+      await sql('UPDATE user_sessions SET cookie_hash = $2 WHERE id = $1', [
+        b.id,
+        row?.cookie_hash,
+      ]);
+    },
+    expected: "identity: the other's, token: the other's",
+  },
+};
