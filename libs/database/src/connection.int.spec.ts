@@ -165,6 +165,17 @@ describeWith(['python3+openssl'], 'PostgreSQL with TLS, on a socket, beside a re
         'SELECT inet_server_addr() AS address',
       ),
     ).toEqual({ address: null });
+    process.env['PGHOST'] = folder;
+    try {
+      expect(
+        await ask(
+          `postgresql://postgres@/postgres?port=${postgres.port}`,
+          'SELECT inet_server_addr() AS address',
+        ),
+      ).toEqual({ address: null });
+    } finally {
+      delete process.env['PGHOST'];
+    }
   });
 
   test('is found among several hosts, and found again after a failover', async () => {

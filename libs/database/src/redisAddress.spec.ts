@@ -53,6 +53,8 @@ describe('the address of a Redis', () => {
     '',
     'redis:',
     'redis://',
+    'redis://host/sessions',
+    'redis://host/1/2',
     'http://a',
     'redis+cluster://',
     'redis+cluster://a,,b',

@@ -40,8 +40,12 @@ const SEVERAL =
  */
 export function parseRedisUrl(text: string): RedisAddress | null {
   if (hasBlanks(text)) return null;
-  if (/^rediss?:/.test(text))
-    return parseUrl(text)?.hostname ? { kind: 'single', url: text } : null;
+  if (/^rediss?:/.test(text)) {
+    const url = parseUrl(text);
+    return url?.hostname && /^\/?\d{0,3}$/.test(url.pathname)
+      ? { kind: 'single', url: text }
+      : null;
+  }
   const [, secure, kind, userinfo = '', list = '', name = '', db, query = ''] =
     SEVERAL.exec(text) ?? [];
   const hosts = list.split(',').map((entry) => hostOf(entry, kind === 'sentinel' ? 26_379 : 6_379));

@@ -208,6 +208,8 @@ describe('the configuration', () => {
     ['PUBLIC_URL', 'app.example'],
     ['PUBLIC_URL', 'https://app.example/base'],
     ['DATABASE_URL', 'mysql://u:sesame@db'],
+    ['DATABASE_URL', 'postgresql://u@db/app?connection_limit=sesame'],
+    ['DIRECT_DATABASE_URL', 'postgresql://u@db/app?pool_timeout=sesame'],
     ['REDIS_URL', 'sesame'],
     ['KEYCLOAK_ISSUER', 'not a url sesame'],
     ['KEYCLOAK_CLIENT_SECRET', ''],
