@@ -59,6 +59,7 @@ for (const file of await readdir(OUT))
 await cp(`${GATEWAY}/pages/browser/client.d.ts`, `${OUT}/browser/client.d.ts`);
 await cp('libs/database/prisma', `${OUT}/prisma`, { recursive: true });
 await cp(join(dirname(engine), 'schema_engine_bg.wasm'), `${OUT}/schema_engine_bg.wasm`);
+await cp('docs/integrate/openapi.json', `${OUT}/openapi.json`);
 await cp('LICENSE', `${OUT}/LICENSE`);
 
 const packages = await packagesOf([...Object.keys(metafile.inputs), engine]);

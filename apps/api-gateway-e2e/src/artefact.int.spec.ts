@@ -119,6 +119,10 @@ describe('the artefact, in a folder with nothing else', () => {
       expect.arrayContaining(['@prisma/client', '@prisma/schema-engine-wasm', 'elysia', 'pg']),
     );
 
+    expect(await readFile(join(unpacked, 'openapi.json'), 'utf8')).toBe(
+      await readFile(join(ROOT, 'docs/integrate/openapi.json'), 'utf8'),
+    );
+
     execFileSync(process.execPath, [PACKAGE, join(folder, 'again')], { cwd: ROOT });
     const [once, again] = await Promise.all(
       ['made', 'again'].map(async (made) =>

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
@@ -25,10 +25,15 @@ interface Operation {
   responses: Record<string, Described>;
 }
 interface Description {
+  servers: { url: string }[];
   paths: Record<string, Record<string, Operation>>;
-  components: { schemas: Record<string, Schema> };
+  components: {
+    schemas: Record<string, Schema & { examples?: unknown[] }>;
+    securitySchemes: { session: { name: string } };
+  };
 }
 
+const FILE = join(import.meta.dirname, '../../../docs/integrate/openapi.json');
 const elsewhere = { origin: 'https://elsewhere.example', 'sec-fetch-site': 'cross-site' };
 const form = (fields: string) => ({
   body: fields,
@@ -109,6 +114,23 @@ describe("the gateway's own routes", () => {
       ...(type.endsWith('json') ? faultsOf(content.schema ?? {}, answer.json(), about) : []),
     ];
   };
+
+  test('are those of the file that comes with the gateway, apart from its address and its cookie', () => {
+    const file = JSON.parse(readFileSync(FILE, 'utf8')) as Description;
+    expect(description.servers).toEqual([{ url: stack.url }]);
+    expect(description.components.securitySchemes.session.name).toBe('session');
+    expect(file.components.securitySchemes.session.name).toBe('__Host-session');
+    file.servers = description.servers;
+    file.components.securitySchemes.session.name = 'session';
+    expect(file).toEqual(description);
+  });
+
+  test('have examples of what they answer', () => {
+    for (const [name, schema] of Object.entries(description.components.schemas)) {
+      expect([name, schema.examples?.length]).toEqual([name, 1]);
+      expect(faultsOf(schema, schema.examples![0], name)).toEqual([]);
+    }
+  });
 
   test("answer as the API's description says, in good cases and in bad ones", async () => {
     const { url, provider } = stack;

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { describe, expect, test } from '@jest/globals';
 import { createApp, routesOf } from './app.js';
 import { readConfig } from '../settings/config.js';
@@ -23,6 +24,16 @@ describe('the description of the API', () => {
       'GET /openapi',
       'GET /openapi/json',
     ]);
+  });
+
+  test('is docs/integrate/openapi.json (npx nx run api-gateway:openapi writes it)', () => {
+    const file = new URL('../../../../docs/integrate/openapi.json', import.meta.url);
+    expect(JSON.parse(readFileSync(file, 'utf8'))).toEqual(
+      describeApi(Object.keys(OPERATIONS), {
+        serverUrl: 'https://app.example.com',
+        cookieName: '__Host-session',
+      }),
+    );
   });
 
   test('is OpenAPI whose references all lead somewhere', () => {

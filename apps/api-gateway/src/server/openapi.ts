@@ -214,7 +214,7 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
 const text = { type: 'string' };
 const nullable = { type: ['string', 'null'] };
 const time = { type: 'string', format: 'date-time' };
-const object = (properties: Record<string, unknown>): unknown => ({
+const object = (properties: Record<string, unknown>): object => ({
   type: 'object',
   required: Object.keys(properties),
   properties,
@@ -228,7 +228,7 @@ const listed = {
   ip_address: nullable,
   user_agent: nullable,
 };
-const SCHEMAS: Readonly<Record<string, unknown>> = {
+const SCHEMAS: Readonly<Record<string, object>> = {
   Session: object({
     session: object({
       id: text,
@@ -264,6 +264,56 @@ const SCHEMAS: Readonly<Record<string, unknown>> = {
     status: { type: 'integer' },
     code: { type: 'string', enum: Object.keys(PROBLEMS) },
   }),
+};
+
+const LISTED_EXAMPLE = {
+  id: 'Qm9yZWQgYnkgZXhhbXBsZXM',
+  created_at: '2026-03-02T08:15:30.000Z',
+  last_accessed_at: '2026-03-02T09:40:02.000Z',
+  expires_at: '2026-03-02T10:10:02.000Z',
+  ip_address: '203.0.113.7',
+  user_agent: 'Mozilla/5.0 (X11; Linux x86_64; rv:153.0) Gecko/20100101 Firefox/153.0',
+};
+/** One value of each schema; a test holds them to it. */
+const EXAMPLES: Readonly<Record<string, unknown>> = {
+  Session: {
+    session: {
+      id: LISTED_EXAMPLE.id,
+      created_at: LISTED_EXAMPLE.created_at,
+      expires_at: '2026-03-02T18:15:30.000Z',
+      idle_expires_at: LISTED_EXAMPLE.expires_at,
+      token_expires_at: '2026-03-02T09:43:12.000Z',
+      last_accessed_at: LISTED_EXAMPLE.last_accessed_at,
+      acr: '1',
+    },
+    user: {
+      sub: 'f3a1c0de-0000-4000-8000-000000000001',
+      preferred_username: 'alice',
+      email: 'alice@example.com',
+      name: 'Alice Example',
+      roles: ['realm:user', 'shop:editor'],
+    },
+  },
+  Sessions: { sessions: [{ ...LISTED_EXAMPLE, current: true }] },
+  SessionsPage: {
+    sessions: [{ ...LISTED_EXAMPLE, sub: 'f3a1c0de-0000-4000-8000-000000000001' }],
+    next_cursor: null,
+  },
+  LogoutUrl: {
+    logout_url:
+      'https://id.example.com/realms/main/protocol/openid-connect/logout?client_id=gateway',
+  },
+  Liveness: { status: 'ok' },
+  Readiness: {
+    status: 'not ready',
+    dependencies: { database: { status: 'down' }, provider: { status: 'ok' } },
+  },
+  Problem: {
+    type: 'about:blank',
+    title: PROBLEMS.session_expired.title,
+    status: PROBLEMS.session_expired.status,
+    code: 'session_expired',
+  },
 };
 
 /** Of parameters that are more than a text. */
@@ -303,7 +353,12 @@ export function describeApi(
     servers: [{ url: options.serverUrl }],
     paths,
     components: {
-      schemas: SCHEMAS,
+      schemas: Object.fromEntries(
+        Object.entries(SCHEMAS).map(([name, schema]) => [
+          name,
+          { ...schema, examples: [EXAMPLES[name]] },
+        ]),
+      ),
       securitySchemes: {
         session: { type: 'apiKey', in: 'cookie', name: options.cookieName },
         bearer: { type: 'http', scheme: 'bearer' },
