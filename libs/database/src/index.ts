@@ -5,6 +5,7 @@ export {
   isStatementFault,
   isStorageUnavailable,
 } from './errors.js';
+export { lockTables } from './lockTables.js';
 export { lockHolder } from './lockHolder.js';
 export { findPrismaDir, migrate, type Migrated } from './migrate.js';
 export { keepNewest } from './keepNewest.js';

@@ -3,10 +3,13 @@ import type pg from 'pg';
 import { DatabaseError, saysCode } from './errors.js';
 import { within } from './home.js';
 import { lockHolder } from './lockHolder.js';
+import { lockTables } from './lockTables.js';
 import type { Sql } from './prisma.js';
 
 /** "session gateway migration" as a number of our own, and Prisma's own. */
 const LOCK_KEYS = [7_366_197_001, 72_707_369];
+/** In the order in which a login locks them. */
+const CHANGED = ['user_sessions', 'users'];
 const TABLES = ['users', 'user_sessions', 'accounts', 'verifications'];
 /** What waits for such a lock makes everybody else wait behind it: a short try, then a pause. */
 const LOCK_TRY_MS = 200;
@@ -80,13 +83,22 @@ export async function tryLocked<Result extends object>(
   }
 }
 
+/** Keeps everybody from the tables whose shape is about to change until the transaction ends. */
+export async function lockForChange(client: pg.Client, home: string): Promise<void> {
+  await lockTables(
+    on(client),
+    CHANGED.map((table) => within(home, table)),
+  );
+}
+
+const on = (client: pg.Client): Sql => ({
+  query: async <Row extends object>(text: string, values?: readonly unknown[]) =>
+    (await client.query<Row>(text, values && [...values])).rows,
+});
+
 async function busy(client: pg.Client, home: string, cause: unknown): Promise<Wait> {
-  const sql: Sql = {
-    query: async <Row extends object>(text: string, values?: readonly unknown[]) =>
-      (await client.query<Row>(text, values && [...values])).rows,
-  };
   const holder = await lockHolder(
-    sql,
+    on(client),
     TABLES.map((table) => within(home, table)),
   ).catch(() => null);
   return {

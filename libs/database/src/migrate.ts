@@ -15,7 +15,14 @@ import {
   record,
 } from './history.js';
 import { findHome } from './home.js';
-import { insist, type Patience, takeTurn, tryLocked, type Wait } from './lockTries.js';
+import {
+  insist,
+  lockForChange,
+  type Patience,
+  takeTurn,
+  tryLocked,
+  type Wait,
+} from './lockTries.js';
 import { EXPANDING_MIGRATION, isLarge, rowlessPart, runOnlineSteps } from './onlineSteps.js';
 import { inTurn } from './turn.js';
 import { makeWay, surveyTimes } from './takeOver.js';
@@ -185,6 +192,7 @@ async function prepareOnline(
         tryLocked(client, home, async () => {
           await client.query(`SET LOCAL search_path = ${pg.escapeIdentifier(home)}`);
           await guarded('taking over', pending, async () => {
+            await lockForChange(client, home);
             if (columns.length > 0) await makeWay(client, home, columns, options.timesIn ?? null);
             await client.query(rowlessPart(expanding));
           });
@@ -233,6 +241,7 @@ async function applyAll(
   const history = refuseEdited(await readHistory(client, home, migrations));
   const { columns, findings } = await survey(client, home, history, options);
   refuse(findings);
+  await lockForChange(client, home);
   await createHistory(client, home);
   const adopted = columns.length > 0;
   const { pending } = history;

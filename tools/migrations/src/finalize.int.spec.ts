@@ -1,5 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import { TokenEncryption, TokenVault } from '@session-gateway/keycloak-auth';
+import { until } from '@session-gateway/testkit';
 import { finalize } from './finalize.js';
 import * as h from './testing/jobHarness.js';
 import { type Ground, onFreshDatabase } from './testing/onFreshDatabase.js';
@@ -142,6 +143,26 @@ describe('after --finalize', () => {
       ),
     ]);
   });
+
+  test('makes autovacuum give way, however long it would take', async () => {
+    await h.insertRows(db, h.mixedRows(200, h.random(8)));
+    expect(await h.runJob(['--execute'], env)).toMatchObject({ code: 0 });
+    await db.sql.query(`ALTER SYSTEM SET autovacuum_naptime = '1s'`);
+    await db.sql.query('SELECT pg_reload_conf()');
+    // As slow as on a table of many millions of rows.
+    await db.sql.query(
+      'ALTER TABLE user_sessions SET (autovacuum_vacuum_threshold = 1, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1)',
+    );
+    const vacuums = `SELECT pid FROM pg_stat_progress_vacuum WHERE relid = 'user_sessions'::regclass`;
+    await until(async () => (await db.sql.query(vacuums)).length > 0, {
+      what: 'autovacuum at work',
+      timeoutMs: 60_000,
+    });
+    const atOnce = { note: () => undefined, stopRequested: () => true };
+    expect(await finalize(db, SHAPE, atOnce)).toBe('added');
+    await db.sql.query('ALTER SYSTEM RESET autovacuum_naptime');
+    await db.sql.query('SELECT pg_reload_conf()');
+  }, 120_000);
 
   test('a run that is told to stop while it waits for the lock stops', async () => {
     const backup = await db.pool.connect();

@@ -1,4 +1,4 @@
-import { type Database, lockHolder, type Sql } from '@session-gateway/database';
+import { type Database, lockHolder, lockTables, type Sql } from '@session-gateway/database';
 import { rest } from './pace.js';
 import { quoteName, quoteTable, type TableShape } from './tokenTable.js';
 
@@ -49,8 +49,10 @@ export async function finalize(
     if (!added) return null;
   }
   try {
-    await patientStatement(db, `ALTER TABLE ${table} VALIDATE CONSTRAINT ${CONSTRAINT}`);
-    return 'added';
+    const validated = await insist(db, shape, waiting, () =>
+      patientStatement(db, `ALTER TABLE ${table} VALIDATE CONSTRAINT ${CONSTRAINT}`),
+    );
+    return validated ? 'added' : null;
   } catch (error) {
     if ((error as { code?: unknown }).code !== '23514') throw error;
     const quiet = { ...waiting, note: () => undefined };
@@ -73,18 +75,33 @@ export async function removeConstraint(
   return true;
 }
 
+/** A change of the table's shape under a short lock. False when the job is to stop while it waits. */
+function changeBriefly(
+  db: Database,
+  shape: TableShape,
+  waiting: Waiting,
+  change: (sql: Sql) => Promise<unknown>,
+): Promise<boolean> {
+  return insist(db, shape, waiting, () =>
+    db.transaction(async (sql) => {
+      await lockTables(sql, [quoteTable(shape.table)]);
+      await change(sql);
+    }, BRIEFLY),
+  );
+}
+
 /** Tries again with growing pauses while somebody has the table open, and says who. False when the job is to stop. */
-async function changeBriefly(
+async function insist(
   db: Database,
   { table }: TableShape,
   { note, stopRequested }: Waiting,
-  change: (sql: Sql) => Promise<unknown>,
+  once: () => Promise<unknown>,
 ): Promise<boolean> {
   const giveUpAt = Date.now() + PATIENCE_MS;
   let told: string | null = null;
   for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(pause * 1.6, LONGEST_PAUSE_MS)) {
     try {
-      await db.transaction(change, BRIEFLY);
+      await once();
       return true;
     } catch (error) {
       if ((error as { code?: unknown }).code !== '55P03' || Date.now() + pause > giveUpAt)
@@ -114,7 +131,8 @@ async function constraint(
 async function patientStatement(db: Database, text: string): Promise<void> {
   const connection = await db.pool.connect();
   try {
-    await connection.query(`SET lock_timeout = '1s'; SET statement_timeout = 0`);
+    // Waiting in this mode holds up nobody, and autovacuum gives way to it only after a while.
+    await connection.query(`SET lock_timeout = '10s'; SET statement_timeout = 0`);
     // The client's own bound, which is for statements that answer at once, is lifted for this one.
     await connection.query({ text, query_timeout: VALIDATE_WITHIN_MS } as { text: string });
   } finally {
