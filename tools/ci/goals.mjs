@@ -40,6 +40,8 @@ const seed = Number.parseInt(
 );
 
 const sum = { passed: 0, failed: 0 };
+/** What failed, told once more at the end: a long log is read from there. */
+const failures = [];
 
 async function run(goal) {
   const began = Date.now();
@@ -53,9 +55,9 @@ async function run(goal) {
   const passed = (await exited) === 0;
   sum[passed ? 'passed' : 'failed']++;
   const seconds = Math.round((Date.now() - began) / 1000);
-  console.log(
-    `${passed ? 'ok  ' : 'FAIL'} ${goal} in ${seconds} s: ${output.trim().split('\n').at(-1)}`,
-  );
+  const told = `${passed ? 'ok  ' : 'FAIL'} ${goal} in ${seconds} s: ${output.trim().split('\n').at(-1)}`;
+  console.log(told);
+  if (!passed) failures.push(told);
 }
 
 for (const goal of ALONE) await run(goal);
@@ -65,5 +67,5 @@ const lane = async () => {
 };
 await Promise.all(Array.from({ length: AT_ONCE }, lane));
 
-console.log(`\n${sum.passed} passed, ${sum.failed} failed`);
+console.log(['', ...failures, `${sum.passed} passed, ${sum.failed} failed`].join('\n'));
 process.exit(sum.failed === 0 ? 0 : 1);
