@@ -25,7 +25,12 @@ describeWith(['chromium'], 'the account page', () => {
   beforeAll(async () => {
     [browser, stack] = await Promise.all([
       openBrowser(),
-      startStack({ redis: false, provider: { refreshExpiresInSeconds: 36_000 } }),
+      startStack({
+        redis: false,
+        provider: { refreshExpiresInSeconds: 36_000 },
+        // Background rounds are on; the first is beyond the test.
+        env: { REFRESH_SWEEP: '3600' },
+      }),
     ]);
   });
   afterAll(async () => {
@@ -248,6 +253,7 @@ describeWith(['chromium'], 'the account page', () => {
       const extended = await written();
       // A use that waits to be written is told by the gateway's estimate of PostgreSQL's clock.
       await until(async () => (await told()) === extended, { what: 'being told of it' });
+      await page.locator('#warning').waitFor({ state: 'hidden' });
       await nextUse(extended);
       // Asking does not extend.
       expect(await told()).toBe(extended);
@@ -260,6 +266,49 @@ describeWith(['chromium'], 'the account page', () => {
       await context.close();
       await short.dispose();
     }
+  });
+
+  test('warns of the end that will come, not of a refresh token that is renewed before', async () => {
+    const { settings } = stack.provider!;
+    const usual = { ...settings };
+    // A realm whose SSO idle time is as short as the life of its access tokens.
+    Object.assign(settings, { accessTokenLifespanSeconds: 300, refreshExpiresInSeconds: 300 });
+    const { page } = await loggedIn({}, '/account', 'bob');
+    Object.assign(settings, usual);
+    /** Sets the times of the session, in seconds from now, and lets the page ask. What it is told of the end. */
+    const checkWith = async (used: number, token: number, refresh: number): Promise<unknown> => {
+      const [row] = await stack.sql<{ at: Date }>(
+        `UPDATE user_sessions SET last_accessed_at = now() + $1 * interval '1 second', token_expires_at = now() + $2 * interval '1 second',
+           refresh_expires_at = now() + $3 * interval '1 second', expires_at = now() + $3 * interval '1 second', version = version + 1
+         WHERE is_active AND user_id = (SELECT id FROM users WHERE email = 'bob@example.com') RETURNING last_accessed_at AS at`,
+        [used, token, refresh],
+      );
+      const check = 'sessionGateway.check().then((body) => body.session.last_accessed_at)';
+      await until(async () => (await page.evaluate(check)) === row!.at.toISOString(), {
+        what: 'news of the change',
+      });
+      return page.evaluate('heard.splice(0).at(-1)');
+    };
+    await page.evaluate(
+      'heard = []; addEventListener("session-expiring", ({ detail }) => heard.push(detail.extendable))',
+    );
+    const warning = page.locator('#warning');
+    const ends = page.locator('#ends time').first();
+    const end = async (): Promise<number> => Date.parse((await ends.getAttribute('datetime'))!);
+    // In use, and renewed four minutes ago.
+    expect(await checkWith(-10, 60, 60)).toBeUndefined();
+    expect(await warning.isVisible()).toBe(false);
+    // Not in use.
+    expect(await checkWith(-250, 60, 60)).toBe(true);
+    await warning.getByText('Your session is about to end.').waitFor();
+    const before = await end();
+    await page.getByRole('button', { name: 'Stay logged in' }).click();
+    await warning.waitFor({ state: 'hidden' });
+    expect(await end()).toBeGreaterThan(before);
+    // In use, and the provider's own session is near its end: its tokens last no longer.
+    expect(await checkWith(0, 270, 70)).toBe(false);
+    await warning.getByText('cannot be extended').waitFor();
+    await page.context().close();
   });
 
   test('is in step with the other tabs after login and logout', async () => {

@@ -34,11 +34,11 @@ export function onwardPage(
 `;
 }
 
-/** Who is logged in, and until when the session lasts if it is left alone. */
+/** Who is logged in, and until when the session lasts: if it is left alone, and at the latest. */
 export interface Current {
   readonly session: Session;
   readonly profile: Profile;
-  readonly idleExpiresAt: Date;
+  readonly end: { readonly at: Date; readonly latest: Date };
 }
 
 /** The start page: log in, who is logged in, log out. It works without script. */
@@ -180,18 +180,19 @@ const nameOf = ({ profile, session }: Current): string =>
   profile.name ?? profile.preferredUsername ?? session.subject;
 
 function person(current: Current, { person: words }: Words): string {
-  const { session, profile, idleExpiresAt } = current;
+  const { session, profile, end } = current;
   const roles = session.roles.map((role) => `<span class="role">${escapeHtml(role)}</span>`);
   const ends =
-    idleExpiresAt < session.expiresAt
-      ? withTimes(words.endsIfUnused, { idle: idleExpiresAt, latest: session.expiresAt })
-      : time(session.expiresAt);
+    end.at < end.latest
+      ? withTimes(words.endsIfUnused, { idle: end.at, latest: end.latest })
+      : time(end.latest);
   const rows: [string, string][] = [
     [words.name, escapeHtml(nameOf(current))],
     [words.userName, escapeHtml(profile.preferredUsername ?? '–')],
     [words.email, escapeHtml(profile.email ?? '–')],
     [words.roles, roles.join(' ') || escapeHtml(words.noRoles)],
-    [words.ends, ends],
+    // The script looks for it, and keeps the first of its times up to date.
+    [words.ends, `<span id="ends">${ends}</span>`],
   ];
   return `<dl>
 ${rows.map(([term, value]) => `<div><dt>${escapeHtml(term)}</dt><dd>${value}</dd></div>`).join('\n')}

@@ -3,6 +3,7 @@ import type { Current } from '../pages/page.js';
 import { Problem } from '../request/errors.js';
 import { headersOf } from '../request/form.js';
 import { requireSession } from './authenticate.js';
+import { sessionEnd } from './sessionEnd.js';
 
 /** Who opens a page. @throws Problem as `authenticate` does */
 export async function currentOf(gateway: Gateway, request: Request): Promise<Current> {
@@ -11,11 +12,10 @@ export async function currentOf(gateway: Gateway, request: Request): Promise<Cur
   const session = await store.touchNow(
     await requireSession(gateway, 'GET', headersOf(request), { extend: false }),
   );
-  const idle = store.idleExpiresAt(session);
   return {
     session,
     profile: await store.profile(session),
-    idleExpiresAt: idle < session.expiresAt ? idle : session.expiresAt,
+    end: sessionEnd(gateway, session),
   };
 }
 

@@ -5,17 +5,18 @@ import {
   shownId,
 } from '@session-gateway/keycloak-auth';
 import type { Gateway } from '../gateway.js';
+import { sessionEnd } from './sessionEnd.js';
 
 /** `GET /auth/session`: times in ISO 8601, never a token. */
 export function sessionBody(gateway: Gateway, session: Session, profile: Profile): unknown {
+  const { at, latest } = sessionEnd(gateway, session);
   return {
     session: {
       id: shownId(session.id),
       created_at: session.createdAt,
       expires_at: session.expiresAt,
-      idle_expires_at: new Date(
-        Math.min(gateway.store.idleExpiresAt(session).getTime(), session.expiresAt.getTime()),
-      ),
+      idle_expires_at: at,
+      extendable: at < latest,
       token_expires_at: session.tokenExpiresAt,
       last_accessed_at: session.lastAccessedAt,
       acr: session.acr,

@@ -1,5 +1,6 @@
 // What <script src="/auth/client.js" defer></script> adds to a page. Kept beside your sources, it needs no import.
-// The script's `data-warn-seconds` (120, also in place of what is no number) says how long before the end of an idle session `session-expiring` is told.
+// The script's `data-warn-seconds` (120, also in place of what is no number) says how long before the end of an idle session `session-expiring` is told:
+// that, or half of the idle time where that is less.
 // It also sends `X-CSRF: 1` with every fetch to this origin that is not GET, HEAD or OPTIONS.
 
 /** The answer of `GET /auth/session`; times in ISO 8601. */
@@ -8,7 +9,10 @@ interface SessionGatewaySession {
     id: string;
     created_at: string;
     expires_at: string;
+    /** When the session ends if nobody uses it. */
     idle_expires_at: string;
+    /** Whether using it moves that. */
+    extendable: boolean;
     token_expires_at: string | null;
     last_accessed_at: string;
   };

@@ -32,15 +32,18 @@
     if (before !== undefined && before !== id) tell(id ? 'started' : 'ended', body);
     clearTimeout(timer);
     if (!id) return body;
-    const at = (time) =>
-      (Date.parse(body.session[time]) - (Date.parse(answer.headers.get('date')) || Date.now())) /
-      1000;
-    const secondsLeft = at('idle_expires_at');
-    const due = secondsLeft <= warnSeconds;
-    if (due) tell('expiring', { secondsLeft, extendable: at('expires_at') > secondsLeft });
+    const { idle_expires_at: ends, last_accessed_at: used, extendable } = body.session;
+    const secondsFrom = (at) => (Date.parse(ends) - at) / 1000;
+    const secondsLeft = secondsFrom(Date.parse(answer.headers.get('date')) || Date.now());
+    // A short idle time is not one long warning.
+    const warnAt = extendable
+      ? Math.min(warnSeconds, secondsFrom(Date.parse(used)) / 2)
+      : warnSeconds;
+    const due = secondsLeft <= warnAt;
+    if (due) tell('expiring', { secondsLeft, extendable });
     else if (warned) tell('extended', body);
     warned = due;
-    checkIn(due ? Math.min(secondsLeft, 10) : secondsLeft - warnSeconds);
+    checkIn(due ? Math.min(secondsLeft, 10) : secondsLeft - warnAt);
     return body;
   }
 

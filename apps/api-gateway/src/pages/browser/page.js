@@ -4,7 +4,7 @@
 const { lang } = document.documentElement;
 const locale = navigator.languages.find((one) => one.split('-')[0] === lang) ?? lang;
 const today = new Date().toDateString();
-for (const time of document.querySelectorAll('time')) {
+function showLocal(time) {
   const at = new Date(time.dateTime);
   time.textContent = at.toLocaleString(
     locale,
@@ -13,6 +13,7 @@ for (const time of document.querySelectorAll('time')) {
       : { dateStyle: 'medium', timeStyle: 'short' },
   );
 }
+document.querySelectorAll('time').forEach(showLocal);
 
 const warning = document.getElementById('warning');
 if (warning) {
@@ -37,9 +38,13 @@ if (warning) {
     tick = setInterval(show, 1000);
     text.hidden = false;
   });
-  addEventListener('session-extended', () => {
+  addEventListener('session-extended', ({ detail }) => {
     warning.hidden = true;
     clearInterval(tick);
+    const ends = document.querySelector('#ends time');
+    if (!ends) return;
+    ends.dateTime = detail.session.idle_expires_at;
+    showLocal(ends);
   });
   stay.addEventListener('click', () => window.sessionGateway.stay());
 }
