@@ -182,7 +182,12 @@ describe("the administrator's page", () => {
     );
     expect(events).toHaveLength(3);
     expect(new Set(events.map(({ actor }) => actor.split(':')[0]))).toEqual(new Set(['admin']));
-    expect(done.text).toContain('<code>ended_by_admin</code>');
+    expect(done.text).toContain('<span title="ended_by_admin">ended by an administrator</span>');
+    expect(done.text).toMatch(/ · administrator <bdi>[^<]+<\/bdi> · /);
+    const german = await admin.navigate(adminAt({ sub }), {
+      headers: { 'accept-language': 'de' },
+    });
+    expect(german.text).toContain('>von der Administration beendet</span> · Administration <bdi>');
   });
 
   test('turns pages, and asks indexes only, among 100,000 sessions', async () => {

@@ -1,4 +1,9 @@
-import type { ListedSession, Person, RecordedEvent } from '@session-gateway/keycloak-auth';
+import type {
+  ListedSession,
+  Person,
+  RecordedEvent,
+  SessionEventKind,
+} from '@session-gateway/keycloak-auth';
 import { deviceOf } from './device.js';
 import type { Look } from './look.js';
 import { type Current, escapeHtml, page, time, withTimes } from './page.js';
@@ -160,14 +165,41 @@ function sessionItem(session: ListedSession, { subject: sub }: Person, words: Wo
 <a class="button quiet" href="${escapeHtml(to)}" aria-label="${escapeHtml(label)}">${escapeHtml(words.account.end)}</a></li>`;
 }
 
-function eventList(events: readonly RecordedEvent[], { admin }: Words): string {
+function eventList(events: readonly RecordedEvent[], words: Words): string {
+  const { admin } = words;
   if (events.length === 0) return `<p>${escapeHtml(admin.noEvents)}</p>`;
   const items = events.map(({ at, event, reason, actor, ipAddress }) => {
-    const details = [actor, ipAddress].filter((detail) => detail !== null).map(isolated);
-    const why = reason === null ? '' : ` <code>${escapeHtml(reason)}</code>`;
-    return `<li><div><p>${time(at)} · ${escapeHtml(admin.event[event])}${why} · ${details.join(' · ')}</p></div></li>`;
+    const details = [time(at), escapeHtml(admin.event[event])];
+    if (reason !== null) details.push(whyText(event, reason, words));
+    details.push(actorText(actor, words));
+    if (ipAddress !== null) details.push(isolated(ipAddress));
+    return `<li><div><p>${details.join(' · ')}</p></div></li>`;
   });
   return `<ul class="sessions">
 ${items.join('\n')}
 </ul>`;
 }
+
+/** In words, with the code of the audit trail beside them; a failure that only its code names, as that. */
+function whyText(event: SessionEventKind, reason: string, { admin }: Pick<Words, 'admin'>): string {
+  const code = escapeHtml(reason);
+  const known: Partial<Record<SessionEventKind, Readonly<Record<string, string>>>> = {
+    session_ended: admin.endReason,
+    provider_logout: admin.logoutOutcome,
+  };
+  const words = wordOf(known[event] ?? {}, reason);
+  return words === null
+    ? `<code>${code}</code>`
+    : `<span title="${code}">${escapeHtml(words)}</span>`;
+}
+
+/** `admin:` and `operator:` are followed by a name. */
+function actorText(actor: string, { admin }: Pick<Words, 'admin'>): string {
+  const [, kind = '', name = ''] = /^(\w+)(?::(.*))?$/s.exec(actor) ?? [];
+  const words = wordOf(admin.actor, kind);
+  if (words === null) return isolated(actor);
+  return name === '' ? escapeHtml(words) : `${escapeHtml(words)} ${isolated(name)}`;
+}
+
+const wordOf = (words: Readonly<Record<string, string>>, name: string): string | null =>
+  Object.hasOwn(words, name) ? (words[name] ?? null) : null;

@@ -1,4 +1,8 @@
-import type { SessionEventKind } from '@session-gateway/keycloak-auth';
+import type {
+  EndReason,
+  ProviderLogoutOutcome,
+  SessionEventKind,
+} from '@session-gateway/keycloak-auth';
 import type { ProblemCode, WayOn } from '../../request/errors.js';
 
 /** What a page says about a problem: its heading, and sentences on what happened and what to do. */
@@ -13,6 +17,9 @@ export type LoginFailure = 'state' | 'denied' | 'busy' | 'question' | 'clock' | 
 
 /** What an administrator has done a moment ago: ended a session, or all of a person's. */
 export type AdminNotice = 'ended' | 'gone' | 'all';
+
+/** Kinds of actors of the audit trail; the name of an administrator or operator follows. */
+export type Actor = 'user' | 'provider' | 'gateway' | 'admin' | 'operator';
 
 /** What was done on the account page a moment ago. */
 export type Notice = 'ended' | 'gone' | 'others';
@@ -71,6 +78,11 @@ export interface Words {
     readonly events: string;
     readonly noEvents: string;
     readonly event: Readonly<Record<SessionEventKind, string>>;
+    /** Of `session_ended`. */
+    readonly endReason: Readonly<Record<EndReason, string>>;
+    /** Of `provider_logout`. */
+    readonly logoutOutcome: Readonly<Record<ProviderLogoutOutcome, string>>;
+    readonly actor: Readonly<Record<Actor, string>>;
     readonly endAll: string;
     /** `{name}` */
     readonly confirmOne: string;
