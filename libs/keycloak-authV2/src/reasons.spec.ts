@@ -2,24 +2,35 @@ import { readFileSync } from 'node:fs';
 import { describe, expect, test } from '@jest/globals';
 import { oauthReason, providerWords, REASONS } from './reasons.js';
 
+const page = (path: string): string =>
+  readFileSync(new URL(`../../../docs/${path}`, import.meta.url), 'utf8');
+const [symptoms = '', every = ''] = page('operate/troubleshooting.md').split('\n## Every reason\n');
+const names = (text: string): string[] =>
+  [...text.matchAll(/`([a-z]+(?:_[a-z]+)*)`/g)].map(([, name = '']) => name);
+
 describe('reasons', () => {
-  test('are each explained in docs/operate/reasons.md, which explains no other', () => {
-    const text = readFileSync(new URL('../../../docs/operate/reasons.md', import.meta.url), 'utf8');
-    const explained = [...text.matchAll(/^\| `([a-z_]+)`/gm)].map(([, name]) => name);
+  test('are each explained in docs/operate/troubleshooting.md, once, which explains no other', () => {
+    const explained = [...every.matchAll(/^\| `([^`]+)`/gm)].map(([, name]) => name);
     expect(explained.sort()).toEqual([...REASONS].sort());
   });
 
-  test('that troubleshooting.md names are those of the other pages', () => {
-    const page = (path: string): string =>
-      readFileSync(new URL(`../../../docs/${path}`, import.meta.url), 'utf8');
-    const named = [...page('operate/troubleshooting.md').matchAll(/`([a-z]+(?:_[a-z]+)+)`/g)]
-      .map(([, name = '']) => name)
-      .filter((name) => !name.startsWith('session_gateway_') && name !== 'acr_values');
+  test('that symptoms have there are those that there are', () => {
+    const rows = symptoms.split('\n').filter((line) => /^\|.*\|.*\|.*\|$/.test(line));
+    const ends = page('operate/audit.md');
+    const found = rows.flatMap((row) => names(row.split('|')[2] ?? ''));
+    expect(found.length).toBeGreaterThan(20);
+    const known = (name: string) =>
+      (REASONS as readonly string[]).includes(name) || names(ends).includes(name);
+    expect(found.filter((name) => !known(name))).toEqual([]);
+  });
+
+  test('and codes that symptoms name are those of the other pages', () => {
+    const named = names(symptoms).filter(
+      (name) => name.includes('_') && !name.startsWith('session_gateway_') && name !== 'acr_values',
+    );
     expect(named.length).toBeGreaterThan(20);
-    const pages = ['operate/reasons.md', 'operate/audit.md', 'integrate/errors.md']
-      .map(page)
-      .join();
-    expect(named.filter((name) => !pages.includes(`\`${name}\``))).toEqual([]);
+    const pages = [...REASONS, ...names(page('operate/audit.md') + page('integrate/errors.md'))];
+    expect(named.filter((name) => !pages.includes(name))).toEqual([]);
   });
 
   test('of a provider are its error codes, and one for all that no specification names', () => {
