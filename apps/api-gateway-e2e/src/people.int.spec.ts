@@ -399,6 +399,36 @@ describeWith(['chromium'], 'a person in Chromium', () => {
     await context.close();
   });
 
+  test('reads why a login came to nothing, and is led on', async () => {
+    const context = await browser.newContext();
+    const page = await context.newPage();
+    for (const [error, heading, way] of [
+      ['access_denied', 'You were not logged in', 'Log in'],
+      ['server_error', 'The login service has a problem', 'Log in'],
+    ] as const) {
+      // The provider's page stays open.
+      stack.provider!.answerNext({ endpoint: 'auth', status: 200, body: '' });
+      await page.goto(`${stack.url}/auth/login?return_to=/open/x`);
+      const state = new URL(page.url()).searchParams.get('state')!;
+      expect((await page.goto(answerOf(state, error)))?.status()).toBe(400);
+      await page.getByRole('heading', { name: heading }).waitFor();
+      expect(await page.getByRole('link', { name: way }).count()).toBe(1);
+    }
+    await page.getByRole('link', { name: 'Log in' }).click();
+    await page.waitForURL(`${stack.url}/**`);
+    await context.close();
+  });
+
+  test('who opens the site under another host name is logged in under the right one', async () => {
+    const context = await browser.newContext();
+    const page = await context.newPage();
+    const { port } = new URL(stack.url);
+    await page.goto(`http://localhost:${port}/auth/login?return_to=/open/x`);
+    expect(page.url()).toBe(`${stack.url}/open/x`);
+    expect((await context.cookies(stack.url)).map(({ name }) => name)).toContain('session');
+    await context.close();
+  });
+
   test('is offered a tab for a login that begins in a frame', async () => {
     const context = await browser.newContext();
     const page = await context.newPage();
