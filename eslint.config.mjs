@@ -126,6 +126,44 @@ export default tseslint.config(
   { languageOptions: { globals: globals.node } },
   {
     files: ['**/*.ts'],
+    ignores: ['**/*.d.ts'],
+    extends: [tseslint.configs.strictTypeCheckedOnly],
+    languageOptions: {
+      parserOptions: { projectService: true, tsconfigRootDir: import.meta.dirname },
+    },
+    rules: {
+      '@typescript-eslint/restrict-template-expressions': [
+        'error',
+        {
+          allowNumber: true,
+          allow: [{ from: 'package', package: 'url', name: ['URL', 'URLSearchParams'] }],
+        },
+      ],
+      '@typescript-eslint/no-confusing-void-expression': [
+        'error',
+        {
+          ignoreArrowShorthand: true,
+          ignoreVoidOperator: true,
+          ignoreVoidReturningFunctions: true,
+        },
+      ],
+      // It is marked as deprecated only so that nobody uses it unaware.
+      '@typescript-eslint/no-deprecated': [
+        'error',
+        {
+          allow: [{ from: 'package', package: 'openid-client', name: 'allowInsecureRequests' }],
+        },
+      ],
+      // An interface may promise a promise where one of its implementations has nothing to wait for.
+      '@typescript-eslint/require-await': 'off',
+      // `void` before a call says that nobody waits for it, whatever it returns.
+      '@typescript-eslint/no-meaningless-void-operator': 'off',
+      // Types say what callers promise; what comes from outside is checked all the same.
+      '@typescript-eslint/no-unnecessary-condition': 'off',
+    },
+  },
+  {
+    files: ['**/*.ts'],
     plugins: { '@nx': nx },
     rules: {
       '@nx/enforce-module-boundaries': boundaries(false),
@@ -173,6 +211,11 @@ export default tseslint.config(
   {
     files: ['**/*.spec.ts', 'libs/testkit/**', 'apps/api-gateway-e2e/**'],
     rules: { '@typescript-eslint/no-non-null-assertion': 'off' },
+  },
+  // Specs look at methods in order to replace them or to ask whether they were called; variants replace them.
+  {
+    files: ['**/*.spec.ts', '**/*.contract.ts', 'tools/goals/src/variants/**'],
+    rules: { '@typescript-eslint/unbound-method': 'off' },
   },
   {
     files: ['apps/api-gateway/src/pages/browser/*.js'],

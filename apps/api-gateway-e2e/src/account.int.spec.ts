@@ -102,7 +102,7 @@ describeWith(['chromium'], 'the account page', () => {
     await page.goto(`${stack.url}/account`);
     expect(await page.getByRole('heading', { level: 1 }).innerText()).toBe('Your account');
     const program = await new HttpBrowser().get(`${stack.url}/account`);
-    expect([program.status, program.json<{ code: string }>().code]).toEqual([
+    expect([program.status, (program.json() as { code: string }).code]).toEqual([
       401,
       'session_not_found',
     ]);
@@ -110,9 +110,9 @@ describeWith(['chromium'], 'the account page', () => {
 
   test('ends no session of another person, and none for another site', async () => {
     const alice = await elsewhere('alice');
-    const { session } = (await alice.get(`${stack.url}/auth/session`)).json<{
+    const { session } = (await alice.get(`${stack.url}/auth/session`)).json() as {
       session: { id: string };
-    }>();
+    };
     const demo = await elsewhere();
     const form = new URLSearchParams({ id: session.id });
     expect((await demo.post(`${stack.url}/account/end`, form)).location?.search).toBe('?done=gone');
@@ -228,14 +228,12 @@ describeWith(['chromium'], 'the account page', () => {
     try {
       const page = await context.newPage();
       await page.goto(`${short.url}/auth/login?return_to=/account`);
-      const told = async (): Promise<number> =>
-        Date.parse(
-          JSON.parse(
-            await page.evaluate<string>(
-              'fetch("/auth/session?extend=false").then((answer) => answer.text())',
-            ),
-          ).session.idle_expires_at,
+      const told = async (): Promise<number> => {
+        const { session } = await page.evaluate<{ session: { idle_expires_at: string } }>(
+          'fetch("/auth/session?extend=false").then((answer) => answer.json())',
         );
+        return Date.parse(session.idle_expires_at);
+      };
       const written = async (): Promise<number> => {
         const [row] = await short.sql<{ last_accessed_at: Date }>(
           'SELECT last_accessed_at FROM user_sessions',
@@ -523,7 +521,7 @@ describeWith(['chromium'], 'the account page', () => {
     const native = await sentWith('nativeFetch');
     const marked = Object.entries(native).map(([name, sent]) => [
       name,
-      Array.isArray(sent) && sent[1] ? [...sent.slice(0, -1), '1'] : sent,
+      Array.isArray(sent) && sent[1] ? [...(sent as unknown[]).slice(0, -1), '1'] : sent,
     ]);
     expect(await sentWith('fetch')).toEqual(Object.fromEntries(marked));
     expect(native).toMatchObject({

@@ -23,7 +23,7 @@ describe("the administrator's list of sessions", () => {
       await admin.get(
         `${stack.url}/admin/sessions?limit=2${cursor ? `&cursor=${encodeURIComponent(cursor)}` : ''}`,
       )
-    ).json<Page>();
+    ).json() as Page;
 
   test('goes on behind a page whose last session has ended or been purged since, to its end', async () => {
     const first = await page();

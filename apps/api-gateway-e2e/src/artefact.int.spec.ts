@@ -181,7 +181,9 @@ describe('the artefact, in a folder with nothing else', () => {
     await follow('Rotate the key');
     expect((await browser.get(`${stack.url}/api/x`)).status).toBe(200);
 
-    const { user, session } = (await browser.get(`${stack.url}/auth/session`)).json<SessionBody>();
+    const { user, session } = (
+      await browser.get(`${stack.url}/auth/session`)
+    ).json() as SessionBody;
     const [sid] = await stack.sql<{ sid: string }>(
       'SELECT keycloak_session_id AS sid FROM user_sessions WHERE id = $1',
       [session.id],

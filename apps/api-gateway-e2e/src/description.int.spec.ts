@@ -58,7 +58,7 @@ describe("the gateway's own routes", () => {
     writeFileSync(logo, '<svg xmlns="http://www.w3.org/2000/svg"/>');
     stack = await startStack({ redis: false, env: { BRAND_LOGO_FILE: logo } });
     admin = await stack.login('admin');
-    description = (await admin.get(`${stack.url}/openapi/json`)).json<Description>();
+    description = (await admin.get(`${stack.url}/openapi/json`)).json() as Description;
   });
   afterAll(async () => {
     await nobody.close();
@@ -136,7 +136,7 @@ describe("the gateway's own routes", () => {
     const { url, provider } = stack;
     const bob = await stack.login('bob');
     const idOf = async (browser: HttpBrowser) =>
-      (await browser.get(`${url}/auth/session`)).json<{ session: { id: string } }>().session.id;
+      ((await browser.get(`${url}/auth/session`)).json() as { session: { id: string } }).session.id;
     const issuer = encodeURIComponent(provider!.issuer);
     const start = await nobody.navigate(`${url}/auth/login`);
     const callback = (await nobody.navigate(start.location!)).location!;
@@ -148,8 +148,9 @@ describe("the gateway's own routes", () => {
       await stack.login('carol'),
     ];
     const [mine, , theirs] = await Promise.all(more.map(idOf));
-    const { sub } = (await more[2]!.get(`${url}/auth/session`)).json<{ user: { sub: string } }>()
-      .user;
+    const { sub } = (
+      (await more[2]!.get(`${url}/auth/session`)).json() as { user: { sub: string } }
+    ).user;
     const good: [string, Promise<HttpAnswer> | (() => Promise<HttpAnswer>)][] = [
       ['GET /', () => nobody.navigate(url)],
       ['GET /account', () => bob.navigate(`${url}/account`)],

@@ -24,7 +24,7 @@ async function judged(
     maxTokenAge: 60,
   });
   if (payload['htm'] !== method || payload['htu'] !== url)
-    return `for another request: ${payload['htm']} ${payload['htu']}`;
+    return `for another request: ${String(payload['htm'])} ${String(payload['htu'])}`;
   if (payload['ath'] !== createHash('sha256').update(token).digest('base64url'))
     return 'for another token';
   const { cnf } = decodeJwt<{ cnf?: { jkt?: string } }>(token);
@@ -58,7 +58,7 @@ describeWith(['keycloak'], 'access tokens that are bound to a key', () => {
       return verdict;
     };
     api = createServer((request, response) => {
-      judge({
+      void judge({
         method: request.method!,
         url: `${origin}${request.url!.split('?')[0]}`,
         headers: request.headers,
@@ -78,7 +78,7 @@ describeWith(['keycloak'], 'access tokens that are bound to a key', () => {
       });
     });
     api.on('upgrade', (request, socket) => {
-      judge({
+      void judge({
         method: 'GET',
         url: `${origin}${request.url!}`,
         headers: request.headers,
@@ -131,7 +131,7 @@ describeWith(['keycloak'], 'access tokens that are bound to a key', () => {
 
   test('reach the upstream with a proof for each request, of every method', async () => {
     for (let i = 0; i < 3; i++)
-      expect(await (await browser.get(`${stack.url}/api/a%20b?q=${i}`)).text).toBe('yes');
+      expect((await browser.get(`${stack.url}/api/a%20b?q=${i}`)).text).toBe('yes');
     expect((await browser.post(`${stack.url}/api/x`, 'a body')).status).toBe(200);
     expect(verdicts.every((verdict) => verdict.startsWith('eyJ'))).toBe(true);
   });

@@ -306,7 +306,7 @@ describe('at its edge the gateway', () => {
     const answer = await browser.post(`${stack.url}/auth/logout`, undefined, {
       headers: { accept: 'application/json' },
     });
-    const { logout_url: logoutUrl } = answer.json<{ logout_url: string }>();
+    const { logout_url: logoutUrl } = answer.json() as { logout_url: string };
     expect(new URL(logoutUrl).searchParams.get('post_logout_redirect_uri')).toBe(
       `${stack.url}/auth/logged-out`,
     );

@@ -159,23 +159,23 @@ describe("the administrator's page", () => {
       await stack.session('to-end'),
       await stack.session('to-end'),
     ];
-    const sub = one!.subject;
-    const asked = await admin.navigate(adminAt({ sub, id: one!.id }, '/end'));
+    const sub = one.subject;
+    const asked = await admin.navigate(adminAt({ sub, id: one.id }, '/end'));
     expect(asked.text).toContain('End this session of');
-    expect(await reasonOf(one!.id)).toBeUndefined();
+    expect(await reasonOf(one.id)).toBeUndefined();
     const end = async (form: Record<string, string>): Promise<HttpAnswer> =>
       admin.follow(await admin.post(adminAt({}, '/end'), new URLSearchParams(form)));
     // A session of somebody else is none of theirs.
-    expect((await end({ sub: 'someone', id: two!.id })).status).toBe(404);
-    expect(await reasonOf(two!.id)).toBeUndefined();
-    expect((await end({ sub, id: one!.id })).text).toContain('The session has ended.');
-    expect((await end({ sub, id: one!.id })).text).toContain('That was over already.');
+    expect((await end({ sub: 'someone', id: two.id })).status).toBe(404);
+    expect(await reasonOf(two.id)).toBeUndefined();
+    expect((await end({ sub, id: one.id })).text).toContain('The session has ended.');
+    expect((await end({ sub, id: one.id })).text).toContain('That was over already.');
     const all = await admin.navigate(adminAt({ sub }, '/end'));
     expect(all.text).toContain('End all sessions of');
     const done = await end({ sub });
     expect(done.text).toContain('Sessions that have ended: 2');
     expect(done.text).toContain('There are no live sessions.');
-    for (const { id } of [one!, two!, three!]) expect(await reasonOf(id)).toBe('ended_by_admin');
+    for (const { id } of [one, two, three]) expect(await reasonOf(id)).toBe('ended_by_admin');
     const events = await stack.sql<{ actor: string; ip_address: string }>(
       "SELECT actor, ip_address FROM session_events WHERE subject = $1 AND event = 'session_ended'",
       [sub],

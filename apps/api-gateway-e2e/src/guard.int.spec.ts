@@ -3,7 +3,7 @@ import { generateKeyPairSync } from 'node:crypto';
 import { createServer, type RequestListener, type Server } from 'node:http';
 import { getRequestListener } from '@hono/node-server';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
-import { Controller, Get, UseGuards } from '@nestjs/common';
+import { Controller, Get, Logger, UseGuards } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { createGuard, type Guard, GuardError, rotatingNonces } from '@session-gateway/guard';
 import { elysiaGuard } from '@session-gateway/guard/elysia';
@@ -26,8 +26,10 @@ import { Hono } from 'hono';
 import { type Guide, startGuides } from './guides.js';
 import { type Stack, startStack } from './stack.js';
 
+type Service = (...exchange: Parameters<RequestListener>) => unknown;
+
 /** One service for each framework, which lets people with the realm role `user` in. */
-const FRAMEWORKS: Record<string, (guard: Guard) => Promise<RequestListener> | RequestListener> = {
+const FRAMEWORKS: Record<string, (guard: Guard) => Promise<Service> | Service> = {
   node: (guard) =>
     nodeGuard(guard).protect('realm:user', (_request, response) => response.end('yes')),
   express: (guard) =>
@@ -38,7 +40,7 @@ const FRAMEWORKS: Record<string, (guard: Guard) => Promise<RequestListener> | Re
     const app = fastify();
     app.get('/fastify/x', { onRequest: fastifyGuard(guard).protect('realm:user') }, () => 'yes');
     await app.ready();
-    return app.routing.bind(app) as RequestListener;
+    return (request, response) => app.routing(request, response);
   },
   hono: (guard) =>
     getRequestListener(
@@ -59,10 +61,8 @@ const FRAMEWORKS: Record<string, (guard: Guard) => Promise<RequestListener> | Re
     Get('x')(Orders.prototype, 'list', list);
     UseGuards(nestGuard(guard).protect('realm:user'))(Orders);
     Controller('nest')(Orders);
-    const app = await NestFactory.create(
-      { module: Orders, controllers: [Orders] },
-      { logger: false },
-    );
+    Logger.overrideLogger(false);
+    const app = await NestFactory.create({ module: Orders, controllers: [Orders] });
     await app.init();
     return app.getHttpAdapter().getInstance() as RequestListener;
   },

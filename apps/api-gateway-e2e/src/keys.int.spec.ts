@@ -171,7 +171,7 @@ describe('a keyring that is replaced', () => {
     const session = await cluster.session();
     const unusable: [string, string][] = [
       ['', 'SESSION_TOKEN_KEYRING_FILE names an empty file'],
-      [`${keyring('a').slice(0, -5)}`, 'SESSION_TOKEN_KEYRING: it is not valid JSON'],
+      [keyring('a').slice(0, -5), 'SESSION_TOKEN_KEYRING: it is not valid JSON'],
       [keyring('b', 'a!'), 'the key a is another key than the one that this database knows'],
       [keyring('b'), 'the key a is missing, and 3 values are sealed under it'],
     ];

@@ -91,8 +91,8 @@ describe('a session from before', () => {
 
         // Its row id is its cookie, so nobody gets to see that.
         const secret = stack.cookie.slice('session='.length);
-        const { id } = (await get('/auth/session')).json<SessionBody>().session;
-        const listed = (await get('/auth/sessions')).json<{ sessions: object[] }>().sessions;
+        const { id } = ((await get('/auth/session')).json() as SessionBody).session;
+        const listed = ((await get('/auth/sessions')).json() as { sessions: object[] }).sessions;
         expect(listed).toMatchObject([{ id, current: true }]);
         const verified = await get('/auth/verify');
         expect(verified.headers['x-auth-session']).toBe(id);

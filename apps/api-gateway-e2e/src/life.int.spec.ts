@@ -32,7 +32,7 @@ describeWith(['redis', 'keycloak'], 'a session with a real Keycloak', () => {
   });
   afterAll(() => stack.dispose());
   const session = async (browser: HttpBrowser) =>
-    (await browser.get(`${stack.url}/auth/session`)).json<SessionBody>();
+    (await browser.get(`${stack.url}/auth/session`)).json() as SessionBody;
   const expired = (body: SessionBody) =>
     until(() => Date.now() > Date.parse(body.session.token_expires_at), {
       what: 'the end of the access token',
@@ -122,7 +122,7 @@ describeWith(['redis', 'keycloak'], 'a session with a real Keycloak', () => {
       const json = await browser.post(`${stack.url}/auth/logout`, undefined, {
         headers: { accept: 'application/json' },
       });
-      expect([json.status, json.json<{ logout_url: string }>().logout_url]).toEqual([
+      expect([json.status, (json.json() as { logout_url: string }).logout_url]).toEqual([
         200,
         expect.stringContaining('/protocol/openid-connect/logout?'),
       ]);
@@ -167,9 +167,9 @@ describeWith(['redis', 'keycloak'], 'a session with a real Keycloak', () => {
     test('is listed, and ended from another browser', async () => {
       const [one, two] = [await stack.login('bob'), await stack.login('bob')];
       const [first, second] = [await session(one), await session(two)];
-      const { sessions } = (await one.get(`${stack.url}/auth/sessions`)).json<{
+      const { sessions } = (await one.get(`${stack.url}/auth/sessions`)).json() as {
         sessions: { id: string; current: boolean }[];
-      }>();
+      };
       expect(sessions.map(({ id, current }) => [id, current])).toEqual([
         [second.session.id, false],
         [first.session.id, true],
@@ -192,9 +192,9 @@ describeWith(['redis', 'keycloak'], 'a session with a real Keycloak', () => {
         user: { sub },
       } = await session(bob);
       expect(problemCode(await bob.get(`${stack.url}/admin/sessions`))).toBe('forbidden');
-      const { sessions } = (await admin.get(`${stack.url}/admin/sessions?sub=${sub}`)).json<{
+      const { sessions } = (await admin.get(`${stack.url}/admin/sessions?sub=${sub}`)).json() as {
         sessions: { id: string; sub: string }[];
-      }>();
+      };
       expect(sessions.find((listed) => listed.id === id)).toMatchObject({ sub });
       expect((await admin.delete(`${stack.url}/admin/sessions?sub=${sub}`)).status).toBe(204);
       expect((await bob.get(`${stack.url}/auth/session`)).status).toBe(401);
@@ -243,7 +243,7 @@ describeWith(['redis', 'keycloak'], 'a session with a real Keycloak', () => {
       expect(forced.status).toBe(200);
       // A token's end is in whole seconds, so two grants within one second end at the same time.
       expect(
-        Date.parse(forced.json<SessionBody>().session.token_expires_at),
+        Date.parse((forced.json() as SessionBody).session.token_expires_at),
       ).toBeGreaterThanOrEqual(Date.parse(before.session.token_expires_at));
       expect(await stack.keycloak!.events({ type: 'REFRESH_TOKEN' })).toHaveLength(4);
     });

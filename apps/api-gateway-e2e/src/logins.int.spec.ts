@@ -14,7 +14,7 @@ const sessionsOf = async (stack: Stack, subject: string) =>
     )
   ).map(({ is_active, end_reason }) => (is_active ? 'live' : end_reason));
 const subjectOf = async (stack: Stack, browser: HttpBrowser) =>
-  (await browser.get(`${stack.url}/auth/session`)).json<{ user: { sub: string } }>().user.sub;
+  ((await browser.get(`${stack.url}/auth/session`)).json() as { user: { sub: string } }).user.sub;
 
 describe('a login', () => {
   let stack: Stack;

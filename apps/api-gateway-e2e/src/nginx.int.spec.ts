@@ -105,10 +105,10 @@ describeWith(['nginx'], 'the recipe for nginx', () => {
     });
     expect(answer.status).toBe(200);
     expect(last().url).toBe('/app/x?a=1&b=2');
-    const { user, session } = (await browser.get(`${url}/auth/session`)).json<{
+    const { user, session } = (await browser.get(`${url}/auth/session`)).json() as {
       user: { sub: string; roles: string[] };
       session: { id: string };
-    }>();
+    };
     expect(last().headers).toMatchObject({
       'x-auth-subject': user.sub,
       'x-auth-session': session.id,

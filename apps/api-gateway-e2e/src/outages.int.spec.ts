@@ -41,9 +41,11 @@ describeWith(['redis'], 'an outage', () => {
   }
   const ALL_WELL = [200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 401, 401];
   const sessionOf = async (browser: HttpBrowser) =>
-    (await browser.get(`${stack.url}/auth/session`)).json<{
-      session: { id: string; token_expires_at: string };
-    }>().session;
+    (
+      (await browser.get(`${stack.url}/auth/session`)).json() as {
+        session: { id: string; token_expires_at: string };
+      }
+    ).session;
   /** Ends the life of a session's access token. The gateway at `stack.url` knows once it tells so: what is changed behind its back it need not notice at once. */
   async function expireToken(browser: HttpBrowser): Promise<string> {
     const { id } = await sessionOf(browser);

@@ -23,7 +23,7 @@ describeWith(['redis', 'keycloak'], 'what happens at Keycloak to a session', () 
   afterAll(() => stack.dispose());
 
   const session = async (browser: HttpBrowser) =>
-    (await browser.get(`${stack.url}/auth/session`)).json<SessionBody>().session;
+    ((await browser.get(`${stack.url}/auth/session`)).json() as SessionBody).session;
   const expired = async (browser: HttpBrowser) => {
     const end = Date.parse((await session(browser)).token_expires_at);
     await until(() => Date.now() > end, { what: 'the end of the access token', timeoutMs: 30_000 });

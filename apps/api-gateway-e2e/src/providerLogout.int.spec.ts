@@ -66,7 +66,7 @@ describeWith(['keycloak'], "the provider's session of a session that is ended he
   });
 
   const sidOf = async (browser: HttpBrowser): Promise<{ id: string; sid: string }> => {
-    const { id } = (await browser.get(`${stack.url}/auth/session`)).json<SessionBody>().session;
+    const { id } = ((await browser.get(`${stack.url}/auth/session`)).json() as SessionBody).session;
     const [row] = await stack.sql<{ sid: string }>(
       'SELECT keycloak_session_id AS sid FROM user_sessions WHERE id = $1',
       [id],
@@ -139,7 +139,7 @@ describeWith(['keycloak'], "the provider's session of a session that is ended he
       const { id, sid } = await sidOf(browser);
       await openApplication(browser, 'framed');
       const answer = await browser.post(`${stack.url}/auth/logout`);
-      const url = new URL(answer.json<{ logout_url: string }>().logout_url);
+      const url = new URL((answer.json() as { logout_url: string }).logout_url);
       // Over here, and not yet there.
       expect((await browser.get(`${stack.url}/auth/session`)).status).toBe(401);
       expect(await sidsAtKeycloak('bob')).toContain(sid);
@@ -218,7 +218,7 @@ describeWith(['keycloak'], "the provider's session of a session that is ended he
     });
     const browser = await stack.login('bob');
     const answer = await browser.post(`${stack.url}/auth/logout`);
-    const url = new URL(answer.json<{ logout_url: string }>().logout_url);
+    const url = new URL((answer.json() as { logout_url: string }).logout_url);
     await nothingOwed();
     expect(await sidsAtKeycloak('bob')).toEqual([]);
     expect([...url.searchParams.keys()]).toEqual(['client_id', 'post_logout_redirect_uri']);

@@ -90,7 +90,7 @@ describe('a route', () => {
     const person = await stack.login('stepping');
     provider!.chooseUser('stepping');
     const acrOf = async () =>
-      (await person.get(`${url}/auth/session`)).json<SessionBody>().session.acr;
+      ((await person.get(`${url}/auth/session`)).json() as SessionBody).session.acr;
     const program = await person.get(`${url}/api/gold/x`);
     expect([program.status, problemCode(program), program.setCookies]).toEqual([
       401,
@@ -187,7 +187,7 @@ describe('a route', () => {
       body: Readable.toWeb(Readable.from([body])),
       duplex: 'half',
       headers: { cookie, 'x-csrf': '1' },
-    } as RequestInit);
+    });
     expect([chunked.status, last().bodyBytes]).toEqual([200, body.length]);
     await chunked.arrayBuffer();
     const down = await fetch(`${stack.url}/api/download/5000000`, { headers: { cookie } });
@@ -485,9 +485,11 @@ describe('on the wire', () => {
       ).toHaveLength(5);
       await visitor.loginThroughKeycloak(behind.url, 'demo', 'demo');
       expect(
-        (await visitor.get(`${behind.url}/auth/sessions`)).json<{
-          sessions: { ip_address: string }[];
-        }>().sessions,
+        (
+          (await visitor.get(`${behind.url}/auth/sessions`)).json() as {
+            sessions: { ip_address: string }[];
+          }
+        ).sessions,
       ).toMatchObject([{ ip_address: '192.0.2.9' }]);
     } finally {
       await visitor.close();

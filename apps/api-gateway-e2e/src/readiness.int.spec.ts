@@ -66,7 +66,10 @@ describe('a gateway whose writes PostgreSQL drops without an error', () => {
     await stack.sql(
       `CREATE TRIGGER theirs BEFORE UPDATE ON user_sessions FOR EACH ROW EXECUTE FUNCTION drop_it()`,
     );
-    const { id } = JSON.parse((await asked('/auth/session')).text).session as { id: string };
+    const { session } = JSON.parse((await asked('/auth/session')).text) as {
+      session: { id: string };
+    };
+    const { id } = session;
     for (const [path, method] of [
       ['/auth/logout', 'POST'],
       [`/auth/sessions/${id}`, 'DELETE'],

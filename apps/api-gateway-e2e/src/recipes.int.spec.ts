@@ -101,10 +101,10 @@ describeWith(['python3+openssl'], 'forward-auth', () => {
           },
         });
         expect(answer.status).toBe(200);
-        const { user, session } = (await browser.get(`${tls.url}/auth/session`)).json<{
+        const { user, session } = (await browser.get(`${tls.url}/auth/session`)).json() as {
           user: { sub: string; roles: string[] };
           session: { id: string };
-        }>();
+        };
         expect(last().headers).toMatchObject({
           'x-auth-subject': user.sub,
           'x-auth-session': session.id,
@@ -211,7 +211,10 @@ describeWith(['python3+openssl'], 'forward-auth', () => {
       test('leads to the login again after the logout', async () => {
         const person = await login('demo');
         const logout = await person.post(`${tls.url}/auth/logout`);
-        expect([logout.status, Object.keys(logout.json<object>())]).toEqual([200, ['logout_url']]);
+        expect([logout.status, Object.keys(logout.json() as object)]).toEqual([
+          200,
+          ['logout_url'],
+        ]);
         expect((await person.navigate(`${tls.url}/app/x`)).location?.pathname).toBe('/auth/login');
         await person.close();
       });

@@ -32,7 +32,7 @@ const liveIds = async (subject: string) =>
     )
   ).map(({ id }) => id);
 const body = async (browser: HttpBrowser) =>
-  (await browser.get(`${stack.url}/auth/session?extend=false`)).json<SessionBody>();
+  (await browser.get(`${stack.url}/auth/session?extend=false`)).json() as SessionBody;
 
 describe("a person's sessions", () => {
   test('are never more than allowed, however many logins there are at once; the oldest make room, also at the provider', async () => {

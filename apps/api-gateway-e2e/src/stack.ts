@@ -27,7 +27,7 @@ export interface ProblemBody {
 
 /** Of a problem document, or of the page that a navigation gets in its place. */
 export const problemCode = (answer: HttpAnswer): string =>
-  /<main data-code="(\w+)">/.exec(answer.text)?.[1] ?? answer.json<ProblemBody>().code;
+  /<main data-code="(\w+)">/.exec(answer.text)?.[1] ?? (answer.json() as ProblemBody).code;
 
 /** The three stored values of a session. */
 export async function storedTokens(

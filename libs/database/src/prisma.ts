@@ -111,8 +111,8 @@ export function openDatabase(options: DatabaseOptions): Database {
         // A connection that cannot even roll back is thrown away, and its transaction with it; one that is mute is not asked.
         if (error instanceof Error && error.message === 'Query read timeout') broken = error;
         else
-          await connection.query('ROLLBACK').catch((fault: Error) => {
-            broken = fault;
+          await connection.query('ROLLBACK').catch((fault: unknown) => {
+            broken = fault as Error;
           });
         throw error;
       } finally {

@@ -46,7 +46,7 @@ function load(): Promise<void> {
     for (const [name, call] of Object.entries(glue)) {
       if (!name.startsWith('__wbg_setTimeout_')) continue;
       imports[name] = (...args: unknown[]) =>
-        (call as unknown as (...all: unknown[]) => NodeJS.Timeout)(...args).unref();
+        (call as (...all: unknown[]) => NodeJS.Timeout)(...args).unref();
     }
     const { instance } = await WebAssembly.instantiate(await readFile(file), {
       './schema_engine_bg.js': imports,
@@ -82,9 +82,10 @@ export async function withSchemaEngine<Result>(
   const track = async (opening: Promise<SqlDriverAdapter>): Promise<SqlDriverAdapter> => {
     const one = await opening;
     opened.push(one);
-    const { executeRaw, queryRaw } = one;
-    one.executeRaw = (query) => noting(executeRaw.call(one, query));
-    one.queryRaw = (query) => noting(queryRaw.call(one, query));
+    const executeRaw = one.executeRaw.bind(one);
+    const queryRaw = one.queryRaw.bind(one);
+    one.executeRaw = (query) => noting(executeRaw(query));
+    one.queryRaw = (query) => noting(queryRaw(query));
     // The adapter's own splits a script at every semicolon, also inside a function's body. Sent whole and without
     // parameters it is one simple query, and so one transaction: a migration applies wholly or not at all.
     one.executeScript = async (script) =>

@@ -125,7 +125,7 @@ function loadProvider(): Promise<typeof Provider> {
   // Once: two that overlapped would each restore what the other had put there.
   loading ??= (async () => {
     const { console } = globalThis;
-    const { warn } = console;
+    const warn = console.warn.bind(console);
     console.warn = () => undefined;
     try {
       return (await import('oidc-provider')).default;
@@ -310,12 +310,12 @@ async function login(
   const action = request.url ?? '';
   const hint = typeof params['login_hint'] === 'string' ? params['login_hint'] : '';
   if (request.method !== 'POST')
-    return send(response, 200, loginPage({ action, hint, failed: false }));
+    return void send(response, 200, loginPage({ action, hint, failed: false }));
   const form = new URLSearchParams(await bodyOf(request));
   const username = form.get('username') ?? '';
   const user = Object.hasOwn(USERS, username) ? USERS[username] : undefined;
   if (user?.password !== form.get('password'))
-    return send(response, 200, loginPage({ action, hint: username, failed: true }));
+    return void send(response, 200, loginPage({ action, hint: username, failed: true }));
   await provider.interactionFinished(
     request,
     response,
@@ -339,10 +339,10 @@ async function serverLogout(
   const credentials = Buffer.from((request.headers.authorization ?? '').slice(6), 'base64');
   const [id, secret] = String(credentials).split(':').map(decodeURIComponent);
   if (id !== clientId || secret !== clientSecret)
-    return json(response, 401, { error: 'invalid_client' });
+    return void json(response, 401, { error: 'invalid_client' });
   const presented = new URLSearchParams(await bodyOf(request)).get('refresh_token') ?? '';
   const token = await provider.RefreshToken.find(presented, { ignoreExpiration: true });
-  if (token === undefined) return json(response, 400, { error: 'invalid_grant' });
+  if (token === undefined) return void json(response, 400, { error: 'invalid_grant' });
   const { sessionUid, grantId, accountId, sid } = token;
   const session = sessionUid ? await provider.Session.findByUid(sessionUid) : undefined;
   await session?.destroy();

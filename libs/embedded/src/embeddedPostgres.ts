@@ -51,15 +51,17 @@ export async function startEmbeddedPostgres({
   const log = join(dataDir, 'postgres.log');
   let server: Launched | null = null;
   let attempts = 0;
-  for (const end = Date.now() + START_TIMEOUT_MS; Date.now() < end; await delay(20)) {
+  for (const end = Date.now() + START_TIMEOUT_MS; Date.now() < end;) {
     const running = await runningOne(cluster);
     // Another process may have been quicker: then that one's is the one to use.
     if (running) return found(running, running.pid === server?.pid);
     // The files are locked while one starts, and while one that stops has not written everything down.
-    if (isLocked(cluster) || (server !== null && server.exit === null)) continue;
-    // Another process may have taken the port or the files in between; what is really wrong stays wrong.
-    if (attempts++ === ATTEMPTS) break;
-    server = await launch(dataDir, cluster, log);
+    if (!isLocked(cluster) && (server === null || server.exit !== null)) {
+      // Another process may have taken the port or the files in between; what is really wrong stays wrong.
+      if (attempts++ === ATTEMPTS) break;
+      server = await launch(dataDir, cluster, log);
+    }
+    await delay(20);
   }
   throw new Error(
     `the embedded PostgreSQL does not start (${server?.exit ?? 'no answer in time'}): see ${log}, or set DATABASE_URL`,

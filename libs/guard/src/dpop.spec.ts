@@ -55,7 +55,10 @@ describe('the examples of RFC 9449', () => {
       })
       .then(
         () => 'passed',
-        (error) => (error instanceof GuardError ? error.code : Promise.reject(error)),
+        (error: unknown) => {
+          if (error instanceof GuardError) return error.code;
+          throw error;
+        },
       );
   };
 

@@ -146,7 +146,8 @@ export class DpopProofs {
     const id = hash('sha256', `${thumbprint} ${jti}`, 'base64url');
     // A second more: `iat` is in whole seconds.
     const ttlSeconds = this.#maxAgeSeconds + this.#toleranceSeconds + 1;
-    let first: boolean;
+    // The application's own function: only `true` itself counts.
+    let first: unknown;
     try {
       first = await this.#memory.firstUse(id, ttlSeconds);
     } catch (cause) {

@@ -93,7 +93,7 @@ describe('access tokens', () => {
     const unknown = { header: { kid: 'k2', typ: 'JWT' } };
     expect(await outcome(options, await bearer({}, unknown))).toBe('token_key_unknown');
     const [head, ...rest] = (await tokenWith()).split('.');
-    const header = { ...JSON.parse(atob(head ?? '')), crit: ['x'], x: 1 };
+    const header = { ...(JSON.parse(atob(head ?? '')) as object), crit: ['x'], x: 1 };
     const demanding = [Buffer.from(JSON.stringify(header)).toString('base64url'), ...rest];
     expect(await outcome(options, requestOf(`Bearer ${demanding.join('.')}`))).toBe(
       'token_malformed',

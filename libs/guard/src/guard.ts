@@ -69,8 +69,9 @@ export function createGuard(options: GuardOptions): Guard {
     checkClaims(identity, requirement, now());
     const asked = listOf(requirement.permissions);
     if (asked.length > 0) await permissions.check(identity, asked, requirement.claims?.(own));
-    if (requirement.allow && (await requirement.allow(identity, own)) !== true)
-      throw new GuardError('not_allowed', 'the request is not allowed');
+    // The application's own function: only `true` itself allows.
+    const allowed: unknown = requirement.allow ? await requirement.allow(identity, own) : true;
+    if (allowed !== true) throw new GuardError('not_allowed', 'the request is not allowed');
   }
 
   async function refusal(error: unknown, request: GuardRequest): Promise<unknown> {
@@ -154,8 +155,9 @@ async function checkRevoked(
   claims: AccessTokenClaims,
   isRevoked: GuardOptions['isRevoked'],
 ): Promise<void> {
-  if (isRevoked && (await isRevoked(claims)) !== false)
-    throw new GuardError('token_revoked', 'the access token counts no more');
+  // The application's own function: only `false` itself lets the token count.
+  const revoked: unknown = isRevoked ? await isRevoked(claims) : false;
+  if (revoked !== false) throw new GuardError('token_revoked', 'the access token counts no more');
 }
 
 const nonceField = (nonce: string | null): Record<string, string> =>

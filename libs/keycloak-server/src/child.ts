@@ -10,14 +10,14 @@ export interface ChildExit {
 export interface Child {
   readonly pid: number;
   /** The end of what it wrote to stdout and to stderr so far, in order of arrival. */
-  output(): string;
-  stdout(): string;
-  stderr(): string;
+  readonly output: () => string;
+  readonly stdout: () => string;
+  readonly stderr: () => string;
   /** Null while it runs. */
   exit(): ChildExit | null;
   readonly exited: Promise<ChildExit>;
   /** False when it is gone already. */
-  signal(name: NodeJS.Signals): boolean;
+  readonly signal: (name: NodeJS.Signals) => boolean;
 }
 
 export interface ChildOptions {

@@ -62,7 +62,7 @@ export async function installKeycloak(options: { onProgress?: OnProgress } = {})
     await unpack(archive, work);
     const unpacked = join(work, `keycloak-${KEYCLOAK_VERSION}`);
     await build(unpacked, onProgress);
-    await rename(unpacked, home).catch((error: NodeJS.ErrnoException) => {
+    await rename(unpacked, home).catch((error: unknown) => {
       // Another process was faster; what it installed is as good.
       if (!keycloakInstalled()) throw error;
     });
@@ -146,10 +146,9 @@ async function build(home: string, onProgress: OnProgress): Promise<void> {
   await run(join(home, 'bin/kc.sh'), ['build', ...BUILD_OPTIONS], {
     env: { ...process.env, JAVA: javaProgram() },
     maxBuffer: 64 << 20,
-  }).catch((error: { stdout?: string; stderr?: string }) => {
-    throw new Error(`kc.sh build failed:\n${error.stdout ?? ''}${error.stderr ?? ''}`, {
-      cause: error,
-    });
+  }).catch((cause: unknown) => {
+    const { stdout = '', stderr = '' } = cause as { stdout?: string; stderr?: string };
+    throw new Error(`kc.sh build failed:\n${stdout}${stderr}`, { cause });
   });
   await writeFile(join(home, MARKER), `${BUILD_OPTIONS.join(' ')}\n`);
 }

@@ -88,7 +88,7 @@ export interface Cluster {
       headers?: Record<string, string>;
     },
   ): Promise<Reply>;
-  sql<Row extends object>(text: string, values?: unknown[]): Promise<Row[]>;
+  readonly sql: <Row extends object>(text: string, values?: unknown[]) => Promise<Row[]>;
   dispose(): Promise<void>;
 }
 
@@ -249,7 +249,7 @@ export async function startCluster(options: ClusterOptions = {}): Promise<Cluste
       await agent.destroy();
       await Promise.all(gateways.map((gateway) => gateway.kill()));
       await Promise.all(
-        [postgres, redis, upstream, keycloak, provider].map((part) => part?.dispose()),
+        [postgres, redis, upstream, keycloak, provider].map(async (part) => part?.dispose()),
       );
     },
   };

@@ -64,7 +64,7 @@ export async function startFaultProxy({ to }: { to: number }): Promise<FaultProx
       for (let at = 0; at < piece.length && !client.destroyed;) {
         const { resetAfterBytes = Infinity, bytesPerSecond = Infinity } = faults;
         const room = resetAfterBytes - link.passed;
-        if (room <= 0) return reset();
+        if (room <= 0) return void reset();
         const slice = piece.subarray(
           at,
           at + Math.min(room, Math.max(1, Math.floor((bytesPerSecond * SLICE_MS) / 1_000))),

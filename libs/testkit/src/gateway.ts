@@ -36,12 +36,12 @@ export interface TestGateway {
   readonly managementUrl: string;
   readonly pid: number;
   /** What it wrote so far: one stream, the other, both in order of arrival. */
-  stdout(): string;
-  stderr(): string;
-  output(): string;
+  readonly stdout: () => string;
+  readonly stderr: () => string;
+  readonly output: () => string;
   /** Waits for words in its output: a pipe may bring them later than the answer that they are about. */
   said(words: string | RegExp): Promise<void>;
-  signal(name: NodeJS.Signals): boolean;
+  readonly signal: (name: NodeJS.Signals) => boolean;
   /** The exit code; null when a signal ended it. */
   readonly exited: Promise<number | null>;
   /** Asks it to end and resolves with the exit code. */

@@ -60,7 +60,7 @@ describeWith(['keycloak'], 'logging in through Keycloak', () => {
       returnTo: '/here?a=b',
     });
     expect(page.status).toBe(200);
-    const seen = page.json<{ url: string; headers: Record<string, string> }>();
+    const seen = page.json() as { url: string; headers: Record<string, string> };
     expect(seen.url).toBe('/here?a=b');
     expect(seen.headers).toMatchObject({
       cookie: expect.stringContaining('session=s'),

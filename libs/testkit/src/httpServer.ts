@@ -7,9 +7,9 @@ export interface TestServer {
   readonly url: string;
   readonly port: number;
   /** Cuts every connection; the port then refuses. */
-  stop(): Promise<void>;
+  readonly stop: () => Promise<void>;
   /** On the same port. */
-  start(): Promise<void>;
+  readonly start: () => Promise<void>;
 }
 
 /** A loopback server that can be stopped and started; a rejected `answer` cuts its connection. */

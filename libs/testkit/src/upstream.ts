@@ -119,12 +119,13 @@ async function answer(
       .writeHead(status, { 'content-type': 'application/json', ...headers })
       .end(JSON.stringify(seen));
   };
-  if (seen.bearer !== null && refusing.has(seen.bearer)) return json(401);
+  if (seen.bearer !== null && refusing.has(seen.bearer)) return void json(401);
   switch (action) {
     case 'status':
-      return json(Number(amount));
+      return void json(Number(amount));
     case 'slow':
-      return void (await later(Number(amount)), json(200));
+      await later(Number(amount));
+      return void json(200);
     case 'hang':
       return;
     case 'silent':
@@ -139,7 +140,7 @@ async function answer(
       return void request.socket.destroy();
     }
     case 'cookies':
-      return json(200, {
+      return void json(200, {
         'set-cookie': [
           'a=1; Path=/',
           'session=theirs; Path=/',
@@ -148,14 +149,14 @@ async function answer(
         ],
       });
     case 'moved':
-      return json(302, {
+      return void json(302, {
         location: `http://127.0.0.1:${request.socket.localPort}/there?x`,
         'set-cookie': 'a=1; Path=/; Domain=internal',
         'access-control-allow-credentials': 'true',
         vary: 'Accept',
       });
     case 'cacheable':
-      return json(200, {
+      return void json(200, {
         'cache-control': ['public', 'max-age=60'],
         'cdn-cache-control': 'max-age=60',
         'surrogate-control': 'max-age=60',
@@ -166,7 +167,7 @@ async function answer(
     case 'sse':
       return serverSentEvents(response, Number(amount));
     default:
-      return json(200);
+      return void json(200);
   }
 }
 

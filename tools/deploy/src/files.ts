@@ -14,6 +14,6 @@ export const readYaml = (path: string): unknown => parse(readText(path));
 export function readYamlDocuments(path: string): unknown[] {
   return parseAllDocuments(readText(path)).map((document): unknown => {
     if (document.errors[0]) throw document.errors[0];
-    return document.toJS();
+    return document.toJS() as unknown;
   });
 }

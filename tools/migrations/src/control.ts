@@ -119,9 +119,11 @@ export async function control(
 }
 
 async function honoured(db: Database, run: string, wanted: RunStatus): Promise<RunState[]> {
-  for (const end = Date.now() + HONOURED_WITHIN_MS; ; await rest(LOOK_EVERY_MS, () => false)) {
+  const end = Date.now() + HONOURED_WITHIN_MS;
+  for (;;) {
     const found = await states(db, run);
     if (found[0]?.status === wanted || found[0]?.finishedAt || Date.now() >= end) return found;
+    await rest(LOOK_EVERY_MS, () => false);
   }
 }
 

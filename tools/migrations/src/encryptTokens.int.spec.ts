@@ -295,10 +295,8 @@ describe('the job, on what it finds', () => {
       row('1', 'plain'),
       row('2', null, h.sealed('a', '2', 'refresh_token', 'k26a')),
     ]);
-    const onlyB = JSON.stringify({
-      ...JSON.parse(h.KEYRING_JSON),
-      keys: JSON.parse(h.KEYRING_JSON).keys.slice(0, 1),
-    });
+    const whole = JSON.parse(h.KEYRING_JSON) as { keys: unknown[] };
+    const onlyB = JSON.stringify({ ...whole, keys: whole.keys.slice(0, 1) });
     const exit = await h.runJob(['--execute', '--json'], { ...env, SESSION_TOKEN_KEYRING: onlyB });
     expect(exit.code).toBe(1);
     expect(exit.stderr).toContain(

@@ -59,7 +59,7 @@ export function newKey(wanted: string | undefined, taken: readonly string[]): Ke
     throw new RefusedError(`there is, or was, a key ${wanted} already: an id is used once`);
   const year = String(new Date().getUTCFullYear()).slice(2);
   const free =
-    [...'abcdefghijklmnopqrstuvwxyz']
+    Array.from('abcdefghijklmnopqrstuvwxyz')
       .map((letter) => `k${year}${letter}`)
       .find((kid) => !taken.includes(kid)) ?? `k${randomBytes(4).toString('hex')}`;
   return { kid: wanted ?? free, key: randomBytes(32).toString('base64url') };

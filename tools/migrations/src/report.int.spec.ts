@@ -6,6 +6,11 @@ import { freePort, until } from '@session-gateway/testkit';
 import * as h from './testing/jobHarness.js';
 import { type Ground, onFreshDatabase } from './testing/onFreshDatabase.js';
 
+interface Report {
+  sha256: string;
+  table: { after?: { bytes: number } };
+}
+
 describe('what a job leaves to be read', () => {
   let folder: string;
   beforeAll(async () => {
@@ -16,11 +21,8 @@ describe('what a job leaves to be read', () => {
   onFreshDatabase((ground) => {
     ({ db, env } = ground);
   });
-  const read = async (file: string): Promise<Record<string, Record<string, unknown>>> =>
-    JSON.parse(await readFile(join(folder, file), 'utf8')) as Record<
-      string,
-      Record<string, unknown>
-    >;
+  const read = async (file: string): Promise<Report> =>
+    JSON.parse(await readFile(join(folder, file), 'utf8')) as Report;
 
   test('a report says who, when, what, with which keys and what was checked, and never a value', async () => {
     const rows = h.mixedRows(300, h.random(1));
@@ -31,7 +33,7 @@ describe('what a job leaves to be read', () => {
     );
     const report = await read('done.json');
     expect(exit.code).toBe(0);
-    expect(exit.stderr).toContain(`SHA-256 ${String(report['sha256'])}`);
+    expect(exit.stderr).toContain(`SHA-256 ${report.sha256}`);
     expect(report).toMatchObject({
       who: { user: expect.any(String), host: expect.any(String), databaseRole: 'postgres' },
       what: { mode: 'execute', run: exit.json.run, target: 'k26b', exitCode: 0 },
@@ -47,15 +49,13 @@ describe('what a job leaves to be read', () => {
         { check: 'a sweep from the start found nothing left to write', passed: true },
       ]),
     });
-    expect(
-      Number(report['table']?.['after'] && (report['table']['after'] as { bytes: number }).bytes),
-    ).toBeGreaterThan(100_000);
+    expect(report.table.after?.bytes).toBeGreaterThan(100_000);
     const markdown = await readFile(join(folder, 'done.md'), 'utf8');
     for (const word of [
       String(exit.json.run),
       'k26b',
       '[x] every value that was met opens',
-      String(report['sha256']),
+      report.sha256,
     ])
       expect(markdown).toContain(word);
     const text = JSON.stringify(report) + markdown;
@@ -71,7 +71,7 @@ describe('what a job leaves to be read', () => {
 
     expect(await h.runJob(['check-report', join(folder, 'done.json')], {})).toMatchObject({
       code: 0,
-      stdout: expect.stringContaining(String(report['sha256'])),
+      stdout: expect.stringContaining(report.sha256),
     });
     expect(await h.runJob(['--verify', '--report', join(folder, 'done.md')], env)).toMatchObject({
       code: 2,

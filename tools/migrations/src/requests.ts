@@ -12,6 +12,11 @@ export interface Requests {
 /** A request is to be honoured within three seconds, the batch under way included. */
 const LOOK_EVERY_MS = 500;
 
+interface Asked {
+  request: string | null;
+  pace: Partial<PaceLimits> | null;
+}
+
 /** Looks at the run's row again and again, also while the job rests or waits for PostgreSQL. */
 export function followRequests(
   sql: Sql,
@@ -19,20 +24,20 @@ export function followRequests(
   changePace: (limits: Partial<PaceLimits>) => void,
 ): Requests {
   const state = { request: null as string | null, pace: 'null', ended: false };
+  const take = (row: Asked): void => {
+    state.request = row.request;
+    const pace = JSON.stringify(row.pace);
+    if (row.pace && pace !== state.pace) changePace(row.pace);
+    state.pace = pace;
+  };
   const following = (async () => {
-    for (; !state.ended; await rest(LOOK_EVERY_MS, () => state.ended)) {
+    while (!state.ended) {
       // While PostgreSQL is away nobody can ask for anything.
       const [row] = await sql
-        .query<{ request: string | null; pace: Partial<PaceLimits> | null }>(
-          'SELECT request, pace FROM token_encryption_runs WHERE id = $1',
-          [run],
-        )
+        .query<Asked>('SELECT request, pace FROM token_encryption_runs WHERE id = $1', [run])
         .catch(() => []);
-      if (!row) continue;
-      state.request = row.request;
-      const pace = JSON.stringify(row.pace);
-      if (row.pace && pace !== state.pace) changePace(row.pace);
-      state.pace = pace;
+      if (row) take(row);
+      await rest(LOOK_EVERY_MS, () => state.ended);
     }
   })();
   return {

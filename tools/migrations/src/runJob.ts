@@ -84,7 +84,11 @@ async function encrypt(given: readonly string[]): Promise<number> {
         connections: 4 + 2 * options.workers,
       },
       async (db) => {
-        await awaitRoom(db, watcher.note, () => interrupts.count > 0);
+        await awaitRoom(
+          db,
+          (line) => watcher.note(line),
+          () => interrupts.count > 0,
+        );
         if (options.mode === 'execute' && !config.isDirect) await requireOwnConnections(db);
         const ended = await encryptTokens(options, {
           db,

@@ -1,6 +1,11 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Database, Sql } from '@session-gateway/database';
 
+/** What is asked of a connection of PostgreSQL's client here. */
+interface Connection {
+  query(text: string, values: unknown[]): Promise<{ rows: { id: string }[] }>;
+}
+
 /** Another process is at work on the same table. */
 export class RunHeldError extends Error {
   override readonly name = 'RunHeldError';
@@ -34,6 +39,21 @@ const heldKey = (
 export const processIsGone = (expression: string): string =>
   `NOT EXISTS (${heldKey(processKey(expression))})`;
 
+async function runHeld(connection: Connection, table: string): Promise<RunHeldError> {
+  const {
+    rows: [running],
+  } = await connection
+    .query(
+      `SELECT id FROM token_encryption_runs WHERE table_name = $1 AND finished_at IS NULL
+       ORDER BY updated_at DESC LIMIT 1`,
+      [table],
+    )
+    .catch(() => ({ rows: [] as { id: string }[] }));
+  return new RunHeldError(
+    `${running ? `run ${running.id}` : 'another run'} is at work on ${table}: wait for it to end, or stop it`,
+  );
+}
+
 /**
  * Holds the table for this process as long as its connection lives, which a killed process's does not; and, beside it, the
  * process's own name, by which others see that it lives.
@@ -56,23 +76,11 @@ export async function lockTable(
     (await connection.query<{ yes: boolean }>(`SELECT ${text} AS yes`, [value])).rows[0]?.yes ===
     true;
   try {
-    for (
-      const end = Date.now() + LOCK_WAIT_MS;
-      !(await ask(`pg_try_advisory_lock${join ? '_shared' : ''}(${tableKey('$1')})`, table));
-      await delay(RETRY_MS)
-    ) {
-      if (Date.now() < end) continue;
-      const {
-        rows: [running],
-      } = await connection
-        .query<{ id: string }>(
-          `SELECT id FROM token_encryption_runs WHERE table_name = $1 AND finished_at IS NULL ORDER BY updated_at DESC LIMIT 1`,
-          [table],
-        )
-        .catch(() => ({ rows: [] as { id: string }[] }));
-      throw new RunHeldError(
-        `${running ? `run ${running.id}` : 'another run'} is at work on ${table}: wait for it to end, or stop it`,
-      );
+    const end = Date.now() + LOCK_WAIT_MS;
+    const lock = `pg_try_advisory_lock${join ? '_shared' : ''}(${tableKey('$1')})`;
+    while (!(await ask(lock, table))) {
+      if (Date.now() >= end) throw await runHeld(connection, table);
+      await delay(RETRY_MS);
     }
     await ask(`pg_try_advisory_lock(${processKey('$1')})`, process);
   } catch (error) {

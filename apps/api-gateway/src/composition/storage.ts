@@ -61,7 +61,7 @@ export function prepareStorage(url: string, storage: StorageWatch, keys: Keys, l
       await keys.confirm();
       state.problem = null;
     } catch (error) {
-      if (error instanceof ConfigError) return refuse(error);
+      if (error instanceof ConfigError) return void refuse(error);
       const problem = worthWaiting(error);
       if (problem === null) {
         fail(1, [

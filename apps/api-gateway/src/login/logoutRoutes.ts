@@ -140,8 +140,8 @@ function refusals({
       sid: logout?.sid ?? null,
       ipAddress,
     } as const;
-    if (NOT_FROM_THE_PROVIDER.has(reason)) return events.tell({ ...event, actor: 'unknown' });
-    if (performance.now() < (noted.get(reason) ?? 0)) return events.tell(event);
+    if (NOT_FROM_THE_PROVIDER.has(reason)) return void events.tell({ ...event, actor: 'unknown' });
+    if (performance.now() < (noted.get(reason) ?? 0)) return void events.tell(event);
     noted.set(reason, performance.now() + REFUSAL_PAUSE_MS);
     await events.note(event);
   };

@@ -1,15 +1,12 @@
 import { connect } from 'node:net';
 import { describe, expect, test } from '@jest/globals';
-import { createLog, type LogFields, reasonOf } from './logging.js';
+import { createLog, reasonOf } from './logging.js';
 import { inRequest } from './requestContext.js';
 
 describe('a line of the log', () => {
   const written = (fields: object): Record<string, unknown> => {
     const lines: string[] = [];
-    createLog('debug', { write: (line) => void lines.push(line) }).info(
-      fields as LogFields,
-      'done',
-    );
+    createLog('debug', { write: (line) => void lines.push(line) }).info(fields, 'done');
     return JSON.parse(lines[0] ?? '{}') as Record<string, unknown>;
   };
 
@@ -68,10 +65,7 @@ test('the reason of a failure is never empty, not even where none of several add
       { address: '::1', family: 6 },
     ]);
   const error = await new Promise((resolve) =>
-    connect({ host: 'two.example', port: 1, lookup: lookup as never, autoSelectFamily: true }).on(
-      'error',
-      resolve,
-    ),
+    connect({ host: 'two.example', port: 1, lookup, autoSelectFamily: true }).on('error', resolve),
   );
   expect(error).toMatchObject({ message: '' });
   expect(reasonOf(error)).toBe('ECONNREFUSED');

@@ -2,11 +2,15 @@ import { createServer, type IncomingHttpHeaders } from 'node:http';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { createTracer } from './tracing.js';
 
+interface Export {
+  resourceSpans: { scopeSpans: { spans: Record<string, unknown>[] }[] }[];
+}
+
 describe('traces', () => {
   const received: {
     url: string | undefined;
     headers: IncomingHttpHeaders;
-    body: { resourceSpans: { scopeSpans: { spans: Record<string, unknown>[] }[] }[] };
+    body: Export;
   }[] = [];
   let status = 200;
   const server = createServer((request, response) => {
@@ -14,7 +18,11 @@ describe('traces', () => {
     request
       .on('data', (piece) => (text += String(piece)))
       .on('end', () => {
-        received.push({ url: request.url, headers: request.headers, body: JSON.parse(text) });
+        received.push({
+          url: request.url,
+          headers: request.headers,
+          body: JSON.parse(text) as Export,
+        });
         response.writeHead(status, status === 307 ? { Location: '/elsewhere' } : {}).end('{}');
       });
   });

@@ -190,7 +190,7 @@ async function sendOnce(
     const answer = agent.request({
       origin: route.upstream.origin,
       path: upstreamPath(route, request.url ?? '/'),
-      method: (request.method ?? 'GET') as 'GET',
+      method: request.method ?? 'GET',
       headers,
       body,
       headersTimeout: body ? route.timeoutMs : 0,

@@ -60,7 +60,7 @@ export async function requireAccess(
     ).catch((again: unknown) => {
       if (!(again instanceof TokenRefused)) throw again;
       futile.add(route, caller.session.id);
-      throw again.cause ?? new Problem('forbidden');
+      throw again.cause instanceof Error ? again.cause : new Problem('forbidden');
     });
   }
 }

@@ -5,7 +5,6 @@ import {
   ServerResponse,
 } from 'node:http';
 import { request as httpsRequest } from 'node:https';
-import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import type { Caller } from '../sessions/authenticate.js';
@@ -39,13 +38,13 @@ const CLIENT_CLOSED = 499;
 
 export interface Tunnels {
   /** The status that the client got: 101, or the upstream's own where it would not switch; 499 when it went away meanwhile. */
-  open(
+  readonly open: (
     route: GatewayRoute,
     request: IncomingMessage,
     socket: Duplex,
     head: Buffer,
-  ): Promise<number>;
-  close(): void;
+  ) => Promise<number>;
+  readonly close: () => void;
 }
 
 /** An upgrade that asks for a WebSocket (RFC 6455 §4.2.1); any other is none of ours. */
@@ -235,25 +234,25 @@ async function refuse(
 ): Promise<void> {
   const response = new ServerResponse(request);
   beginAnswer(response, answer.statusCode ?? 502, answer.rawHeaders, route, gateway);
-  assign(response, socket);
+  assign(response, request, socket);
   // Node has left the connection to us, and with it what ends an answer that nobody reads.
   const unread = (): void => {
     if (socket.writableLength > 0) socket.destroy();
   };
-  (socket as Socket).setTimeout(route.timeoutMs, unread);
+  request.socket.setTimeout(route.timeoutMs, unread);
   await pipeline(answer, response).catch(() => response.destroy());
 }
 
 /** An HTTP answer on the socket of an upgrade; the connection ends with it. */
 export function responseOn(request: IncomingMessage, socket: Duplex): ServerResponse {
   const response = new ServerResponse(request);
-  assign(response, socket);
+  assign(response, request, socket);
   return response;
 }
 
-function assign(response: ServerResponse, socket: Duplex): void {
+function assign(response: ServerResponse, request: IncomingMessage, socket: Duplex): void {
   response.shouldKeepAlive = false;
-  response.assignSocket(socket as Parameters<ServerResponse['assignSocket']>[0]);
+  response.assignSocket(request.socket);
   // Node took this listener off when it left the connection to us; without it a long answer stops half-way.
   socket.on('drain', () => void response.emit('drain'));
   response.once('finish', () => socket.end(() => socket.destroy()));

@@ -2,12 +2,9 @@ import type { IncomingMessage } from 'node:http';
 import { describe, expect, test } from '@jest/globals';
 import { forwardedHeaders, hopsOf, parseTrustedProxies, unbelievedPeer } from './forwarded.js';
 
-const from = (
-  peer: string,
-  headers: IncomingMessage['headers'],
-): Pick<IncomingMessage, 'headers' | 'socket'> => ({
+const from = (peer: string, headers: IncomingMessage['headers']): Parameters<typeof hopsOf>[0] => ({
   headers,
-  socket: { remoteAddress: peer } as IncomingMessage['socket'],
+  socket: { remoteAddress: peer },
 });
 const trusted = parseTrustedProxies('10.0.0.0/8, 2001:db8::/32')!;
 

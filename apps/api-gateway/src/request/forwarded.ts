@@ -1,8 +1,14 @@
 import type { IncomingMessage } from 'node:http';
-import { BlockList, isIP } from 'node:net';
+import { BlockList, isIP, type Socket } from 'node:net';
 
 /** The addresses that a request came through, the client first. What a client claims about itself is not among them. */
 export type Hops = readonly [string, ...string[]];
+
+/** What is looked at of a request. */
+interface Asked {
+  readonly headers: IncomingMessage['headers'];
+  readonly socket: Pick<Socket, 'remoteAddress'>;
+}
 
 /** Whether an IP address is that of a trusted proxy. */
 export type TrustedProxies = (address: string) => boolean;
@@ -32,10 +38,7 @@ export function parseTrustedProxies(list: string): TrustedProxies | null {
  * Follows `X-Forwarded-For` from the connection's own address backwards, as long as a trusted proxy vouches for the next
  * address: the first that nobody vouches for is the client.
  */
-export function hopsOf(
-  request: Pick<IncomingMessage, 'headers' | 'socket'>,
-  trusted: TrustedProxies,
-): Hops {
+export function hopsOf(request: Asked, trusted: TrustedProxies): Hops {
   const peer = peerOf(request);
   const hops: [string, ...string[]] = [peer];
   if (!trusted(peer)) return hops;
@@ -49,16 +52,13 @@ export function hopsOf(
 }
 
 /** The address of a peer that names others for whom it asks, though it is not trusted; null: there is no such claim. */
-export function unbelievedPeer(
-  request: Pick<IncomingMessage, 'headers' | 'socket'>,
-  trusted: TrustedProxies,
-): string | null {
+export function unbelievedPeer(request: Asked, trusted: TrustedProxies): string | null {
   if (request.headers['x-forwarded-for'] === undefined) return null;
   const peer = peerOf(request);
   return trusted(peer) ? null : peer;
 }
 
-const peerOf = ({ socket }: Pick<IncomingMessage, 'socket'>): string =>
+const peerOf = ({ socket }: Pick<Asked, 'socket'>): string =>
   plainAddress(socket.remoteAddress ?? '') ?? 'unknown';
 
 /**

@@ -1,5 +1,6 @@
 import { openRateLimits } from '@session-gateway/database';
 import { describe, expect, test } from '@jest/globals';
+import type { Problem } from './errors.js';
 import { addressGroup, createRequestLimits } from './limits.js';
 import { noteRemoteAddress } from './remoteAddress.js';
 
@@ -33,8 +34,10 @@ describe('a limited route', () => {
       async () => voucher,
     ).then(
       (answer) => answer.status,
-      (problem: { code: string; retryAfterSeconds: number }) =>
-        `${problem.code} ${problem.retryAfterSeconds > 0}`,
+      (error: unknown) => {
+        const problem = error as Problem;
+        return `${problem.code} ${String((problem.retryAfterSeconds ?? 0) > 0)}`;
+      },
     );
   };
   const times = async (

@@ -28,7 +28,7 @@ describe('a request comes from this machine', () => {
     isFromThisMachine(
       {
         headers: { host: 'localhost:3000', ...headers },
-        socket: { remoteAddress, localAddress } as IncomingMessage['socket'],
+        socket: { remoteAddress, localAddress },
       },
       '0.0.0.0',
     );

@@ -1,5 +1,11 @@
 import type { IncomingMessage } from 'node:http';
-import { BlockList, isIP } from 'node:net';
+import { BlockList, isIP, type Socket } from 'node:net';
+
+/** What is looked at of a request. */
+interface Asked {
+  readonly headers: IncomingMessage['headers'];
+  readonly socket: Pick<Socket, 'remoteAddress' | 'localAddress'>;
+}
 
 const LOOPBACK = new BlockList();
 LOOPBACK.addSubnet('127.0.0.0', 8, 'ipv4');
@@ -26,10 +32,7 @@ const CLAIMS = ['x-forwarded-for', 'forwarded', 'x-real-ip', 'cf-connecting-ip',
  * machine says of the client, and by the name that it asks for, which a page elsewhere cannot choose (DNS rebinding).
  * `listenHost`: the address that the server listens on, which this process's own calls go to.
  */
-export function isFromThisMachine(
-  { socket, headers }: Pick<IncomingMessage, 'socket' | 'headers'>,
-  listenHost: string,
-): boolean {
+export function isFromThisMachine({ socket, headers }: Asked, listenHost: string): boolean {
   const peer = socket.remoteAddress ?? '';
   if (!isLoopbackAddress(peer) && peer !== socket.localAddress) return false;
   const claimed = CLAIMS.flatMap((name) => headers[name] ?? []).flatMap(addressesIn);

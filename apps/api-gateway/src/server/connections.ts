@@ -64,7 +64,7 @@ export class Connections {
   watch(server: Server): void {
     server.timeout = UNREAD_MS;
     server.on('connection', (socket) => this.#opened(socket));
-    server.on('timeout', (socket) => {
+    server.on('timeout', (socket: Socket) => {
       if (socket.writableLength > 0) this.cut(socket, 'unread');
       else if (answering(socket) === null) socket.destroy();
     });

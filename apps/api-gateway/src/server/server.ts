@@ -134,7 +134,7 @@ function createDispatch(
     const path = judgedPath(gateway, request);
     if (developmentProvider && path.raw.startsWith(developmentProvider.path)) {
       answered.route = developmentProvider.path;
-      return developmentProvider.listener(request, response);
+      return void developmentProvider.listener(request, response);
     }
     const route = destination(gateway, path);
     if (route !== null && shareWithOrigins(route, request, response)) return;

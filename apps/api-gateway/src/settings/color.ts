@@ -6,7 +6,7 @@ export function parseColor(text: string): Color | null {
   const [, digits] = /^#([0-9a-f]{3}|[0-9a-f]{6})$/i.exec(text) ?? [];
   if (digits === undefined) return null;
   const pairs =
-    digits.length === 3 ? [...digits].map((digit) => digit + digit) : digits.match(/../g);
+    digits.length === 3 ? digits.replace(/./g, '$&$&').match(/../g) : digits.match(/../g);
   const [red = 0, green = 0, blue = 0] = (pairs ?? []).map((pair) => Number.parseInt(pair, 16));
   return [red, green, blue];
 }

@@ -23,7 +23,7 @@ import type { Metrics } from '../observability/metrics.js';
 /** The keys of this process through its life. */
 export interface Keys {
   /** Passes once the database agrees that they are the right ones. @throws ConfigError, or the storage's own error */
-  confirm(): Promise<void>;
+  readonly confirm: () => Promise<void>;
   /** Reads them anew; what is not usable is reported and changes nothing. */
   reload(): Promise<void>;
   stop(): Promise<void>;

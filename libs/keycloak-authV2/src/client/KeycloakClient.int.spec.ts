@@ -1,7 +1,7 @@
 import { generateKeyPairSync, type KeyObject } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
 import { type ProviderStub, startProviderStub } from '@session-gateway/testkit';
-import { calculateJwkThumbprint, decodeJwt, decodeProtectedHeader, type JWK } from 'jose';
+import { calculateJwkThumbprint, decodeJwt, decodeProtectedHeader } from 'jose';
 import type { KeycloakClientOptions } from './clientOptions.js';
 import { credentialOf, DpopKeys } from './dpop.js';
 import { KeycloakClient } from './KeycloakClient.js';
@@ -316,7 +316,7 @@ describe("the client's own key", () => {
       fetch: (url, init) => {
         if (init?.method === 'POST')
           sent.push({
-            form: new URLSearchParams(String(init.body)),
+            form: new URLSearchParams(init.body as URLSearchParams),
             proof: new Headers(init.headers).get('dpop'),
           });
         return fetch(url, init);
@@ -355,9 +355,7 @@ describe("the client's own key", () => {
 
   test('is named by its thumbprint, or as it is told, in an assertion for the issuer and a minute', async () => {
     const { header, claims } = await shown(ec.privateKey, undefined);
-    expect(header.kid).toBe(
-      await calculateJwkThumbprint(ec.publicKey.export({ format: 'jwk' }) as JWK),
-    );
+    expect(header.kid).toBe(await calculateJwkThumbprint(ec.publicKey.export({ format: 'jwk' })));
     expect(claims).toMatchObject({
       aud: provider.issuer,
       iss: provider.clientId,

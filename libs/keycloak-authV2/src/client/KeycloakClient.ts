@@ -10,7 +10,7 @@ import { endSession } from './endSession.js';
 import { record } from './identity.js';
 import { signedWith, verifyIdToken } from './idToken.js';
 import { providerFault, refusesToken } from './providerFaults.js';
-import { providerCall, providerFetch } from './providerFetch.js';
+import { providerCall, type ProviderFetch, providerFetch } from './providerFetch.js';
 import { ProviderHealth } from './providerHealth.js';
 import { ProviderKeys, type ProviderKeySet, type TokenSource } from './providerKeys.js';
 import { expiryOf, type TokenSet, tokenSetOf } from './tokenSet.js';
@@ -42,7 +42,7 @@ const MAX_END_SESSION_URL = 2_048;
  */
 export class KeycloakClient {
   #options: KeycloakClientOptions;
-  readonly #fetch: typeof fetch;
+  readonly #fetch: ProviderFetch;
   readonly #health = new ProviderHealth();
   readonly #looks = new SharedReads<SeenIssuer>();
   #configuration: Promise<oidc.Configuration> | undefined;

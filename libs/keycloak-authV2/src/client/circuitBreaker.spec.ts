@@ -116,7 +116,7 @@ describe('a circuit breaker', () => {
     await failTimes(circuit, 3);
     now += 10_000;
     const waiting = [circuit.enter(), circuit.enter(), circuit.enter()].map((entry) =>
-      entry.catch((error: AuthError) => error.reason),
+      entry.catch((error: unknown) => (error as AuthError).reason),
     );
     const probe = (await waiting[0]) as Place;
     probe.failed(unavailable());

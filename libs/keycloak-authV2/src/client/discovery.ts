@@ -6,6 +6,7 @@ import type { DpopKeys } from './dpop.js';
 import { record } from './identity.js';
 import { CLOCK_TOLERANCE_SECONDS } from './jwtFaults.js';
 import { providerFault } from './providerFaults.js';
+import type { ProviderFetch } from './providerFetch.js';
 
 export const METADATA_UNREADABLE = "the provider's metadata cannot be read";
 const TIMEOUT_SECONDS = 5;
@@ -17,7 +18,7 @@ const MAX_ISSUER_LENGTH = 300;
  */
 export async function discover(
   options: KeycloakClientOptions,
-  send: typeof fetch,
+  send: ProviderFetch,
   secret: () => string,
 ): Promise<{ config: oidc.Configuration; authenticate: oidc.ClientAuth }> {
   const { issuer, internalUrl, idTokenAlgorithm } = options;

@@ -2,6 +2,7 @@ import type * as oidc from 'openid-client';
 import { AuthError } from '../errors.js';
 import { record } from './identity.js';
 import { providerFault } from './providerFaults.js';
+import type { ProviderFetch } from './providerFetch.js';
 
 /** Keycloak answers after it has told each application of the session, with 5 s for one that hangs. */
 export const END_SESSION_MS = 30_000;
@@ -14,8 +15,9 @@ const PASSING_STATUS = new Set([401, 403, 408, 425, 429]);
  */
 export async function endSession(
   config: oidc.Configuration,
-  authenticate: oidc.ClientAuth,
-  send: typeof fetch,
+  // Some methods sign, and are to be waited for, whatever openid-client's type says.
+  authenticate: (...request: Parameters<oidc.ClientAuth>) => void | Promise<void>,
+  send: ProviderFetch,
   refreshToken: string,
 ): Promise<'ended' | 'already_over' | 'unsupported'> {
   const { end_session_endpoint: endpoint } = config.serverMetadata();

@@ -7,6 +7,9 @@ interface Call {
   answerLost: boolean;
 }
 
+/** `fetch` without its `Request` objects, which cannot be sent to another address. */
+export type ProviderFetch = (url: string | URL, init?: RequestInit) => Promise<Response>;
+
 const calls = new AsyncLocalStorage<Call>();
 
 /**
@@ -30,7 +33,7 @@ export function providerFetch(
   issuer: string,
   internalUrl: string | undefined,
   send: typeof fetch,
-): typeof fetch {
+): ProviderFetch {
   const [outside, inside] = [base(issuer), internalUrl === undefined ? null : base(internalUrl)];
   const reach = (url: string): string =>
     inside !== null && (url === outside || url.startsWith(`${outside}/`))

@@ -46,6 +46,9 @@ export async function checkRealm(options: RealmCheckOptions): Promise<RealmFindi
   return findings;
 }
 
+const wordsOf = (error: unknown): string =>
+  isAuthError(error) ? (error.providerSaid ?? error.message) : String(error);
+
 async function metadataFinding({ options, ask }: Asking, error: unknown): Promise<RealmFinding> {
   const address = `${base(options.issuer)}/.well-known/openid-configuration`;
   const words = await ask(address).then(said, () => null);
@@ -68,7 +71,7 @@ async function clientFinding(
     (fault: unknown) => fault,
   );
   if (error === null || isAuthError(error, 'reauthentication_required')) return null;
-  const words = isAuthError(error) ? (error.providerSaid ?? error.message) : String(error);
+  const words = wordsOf(error);
   const tab = options.clientAuth === 'private_key_jwt' ? 'Keys' : 'Credentials';
   return {
     check: 'client',

@@ -118,7 +118,7 @@ async function killAt(
       });
       for (const index of victims) cluster.gateways[index]?.signal('SIGKILL');
     }
-    await Promise.all(victims.map((index) => cluster.gateways[index]?.exited));
+    await Promise.all(victims.map(async (index) => cluster.gateways[index]?.exited));
     await Promise.all(dying);
     const began = performance.now();
     await Promise.all(

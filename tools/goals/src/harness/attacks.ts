@@ -40,7 +40,10 @@ export function* attacksOn(
   for (const stored of bitFlips(value.stored)) yield { kind: 'text bit', stored, location };
   for (let length = 0; length < value.stored.length; length++)
     yield { kind: 'truncated', stored: value.stored.slice(0, length), location };
-  if (!value.stored.startsWith('v2.')) return yield* onPlan(value, random);
+  if (!value.stored.startsWith('v2.')) {
+    yield* onPlan(value, random);
+    return;
+  }
   for (const attack of onV2(value, others, random)) yield { location, ...attack };
   for (const elsewhere of otherPlaces(location))
     yield { kind: 'moved', stored: value.stored, location: elsewhere };

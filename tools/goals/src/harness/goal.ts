@@ -8,7 +8,7 @@ export interface Run {
   readonly full: boolean;
   readonly random: Random;
   /** A line on stderr, at most one every few seconds: call it as often as you like. */
-  progress(line: () => string): void;
+  readonly progress: (line: () => string) => void;
 }
 
 /** `passed` decides the exit code; the rest is counts and ratios. */

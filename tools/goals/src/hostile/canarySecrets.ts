@@ -108,7 +108,7 @@ await runGoal('B7', async ({ full, random, progress }) => {
       base64: bytes.toString('base64'),
       base64url: bytes.toString('base64url'),
       hex: bytes.toString('hex'),
-      url: encodeURIComponent(`${sample.value}`),
+      url: encodeURIComponent(sample.value),
     };
     const control = Object.fromEntries(
       Object.entries(leaks).map(([form, leak]) => [

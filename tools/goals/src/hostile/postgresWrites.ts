@@ -50,9 +50,10 @@ export const POSTGRES_WRITES: Readonly<Record<string, PostgresWrite>> = {
   },
   'cookie_hash of a cookie that one holds': {
     write: async ({ sql }, a, b) => {
-      const [row] = (await sql('SELECT cookie_hash FROM user_sessions WHERE id = $1', [a.id])) as {
-        cookie_hash: Buffer;
-      }[];
+      const [row] = await sql<{ cookie_hash: Buffer }>(
+        'SELECT cookie_hash FROM user_sessions WHERE id = $1',
+        [a.id],
+      );
       await sql('UPDATE user_sessions SET cookie_hash = NULL WHERE id = $1', [a.id]);
       await sql('UPDATE user_sessions SET cookie_hash = $2 WHERE id = $1', [
         b.id,

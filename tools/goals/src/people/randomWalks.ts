@@ -97,7 +97,7 @@ function worldOf(gateway: string, issuer: string, admin: HttpBrowser): World {
     async endElsewhere({ http }: ModelBrowser) {
       const answer = await http.get(`${gateway}/auth/session?extend=false`);
       if (answer.status !== 200) return;
-      const { session } = answer.json<{ session: { id: string } }>();
+      const { session } = answer.json() as { session: { id: string } };
       await admin.delete(`${gateway}/admin/sessions/${session.id}`);
     },
   };

@@ -148,9 +148,9 @@ class Person {
   /** As a browser does that is started again: every tab asks at once. */
   async #restoreAll(): Promise<void> {
     await Promise.all(
-      this.#browser.tabs.map((tab) =>
-        tab.at < 0 ? undefined : this.#browser.replace(tab, this.#browser.shownIn(tab).url),
-      ),
+      this.#browser.tabs
+        .filter((tab) => tab.at >= 0)
+        .map((tab) => this.#browser.replace(tab, this.#browser.shownIn(tab).url)),
     );
   }
 

@@ -56,7 +56,7 @@ export class SummedMetrics {
     if (last === undefined) return;
     const sum = AggregatorRegistry.aggregate([...this.#gone, last]);
     void sum.getMetricsAsJSON().then((all) => {
-      this.#gone = [all as Metric[]];
+      this.#gone = [all];
     });
   }
 }

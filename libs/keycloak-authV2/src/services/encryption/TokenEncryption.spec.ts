@@ -202,16 +202,17 @@ describe('v2 values', () => {
     let message: Buffer = Buffer.alloc(0);
     const nonce = Buffer.alloc(24, 7);
     const watched = encryption({ randomBytes: () => nonce });
-    const write = Buffer.prototype.write;
+    const prototype = Buffer.prototype as Buffer;
+    const { write } = prototype;
     try {
-      Buffer.prototype.write = function (this: Buffer, ...given: Parameters<typeof write>) {
+      prototype.write = function (this: Buffer, ...given: Parameters<typeof write>) {
         // eslint-disable-next-line @typescript-eslint/no-this-alias -- the memory that the token is written to
         message = this;
         return write.apply(this, given);
       } as typeof write;
       watched.seal(token, here);
     } finally {
-      Buffer.prototype.write = write;
+      prototype.write = write;
     }
     expect(message.subarray(0, 24)).toEqual(nonce);
     expect(message.includes(token.slice(0, 8))).toBe(false);

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { type ProviderStub, startProviderStub } from '@session-gateway/testkit';
+import type { AuthError } from '../../errors.js';
 import { KeycloakClient } from '../../client/KeycloakClient.js';
 import { validateLogoutToken } from '../logout/logoutToken.js';
 import { JWTValidator } from './JWTValidator.js';
@@ -210,7 +211,7 @@ describe('a logout token', () => {
       await validate(
         await provider.logoutToken({ sub: 's', sid: undefined }, { typ: 'JWT' }).catch(() => ''),
         'if-present',
-      ).catch((error: { reason: string }) => error.reason),
+      ).catch((error: unknown) => (error as AuthError).reason),
     ).toBe('type');
   });
 

@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import { isStorageUnavailable } from '@session-gateway/database';
 import { until } from '@session-gateway/testkit';
+import type { AuthError } from '../../errors.js';
 import { createWorld, HOUR_MS, type Node, type World } from '../../testing/world.js';
 import { endSessions } from '../logout/endSessions.js';
 import type { Session } from '../session/sessionMetadata.js';
@@ -277,7 +278,7 @@ describe('refreshing a session', () => {
     world.provider.answerNext(fault);
     const outcome = await nodes[0]!.manager.refresh(session).then(
       () => 'refreshed',
-      (error: { code: string }) => error.code,
+      (error: unknown) => (error as AuthError).code,
     );
     expect(outcome).toBe(alive ? 'refreshed' : 'reauthentication_required');
     expect(world.provider.counts).toMatchObject(counts);
@@ -476,7 +477,7 @@ describe('refreshing a session', () => {
     const results = await storm(session, 40);
     expect(
       results.map((result) =>
-        result.status === 'fulfilled' ? result.value.version : result.reason,
+        result.status === 'fulfilled' ? result.value.version : (result.reason as unknown),
       ),
     ).toEqual(Array(40).fill(session.version + 1));
     expect(world.provider.counts).toMatchObject({ refresh: 1, invalidGrants: 0 });

@@ -307,7 +307,7 @@ export class RefreshTokenManager {
       throw gone();
     }
     return new Promise((resolve, reject) => {
-      const tell = (trouble: unknown): void => {
+      const tell = (trouble: AuthError): void => {
         this.#overdue.set(session.id, { done, trouble });
         this.#o.onOutcome?.('storage_unavailable', session.id, trouble);
         // Where the event can be written: a later refusal of the old token is no sign of theft then.
@@ -325,7 +325,7 @@ export class RefreshTokenManager {
   async #conclude(
     held: Held,
     tokens: TokenSet,
-    tell: (trouble: unknown) => void,
+    tell: (trouble: AuthError) => void,
   ): Promise<Session> {
     const { session } = held;
     const written = await this.#writes.store(held, tokens, tell);

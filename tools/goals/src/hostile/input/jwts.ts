@@ -6,7 +6,7 @@ import {
   type LogoutRequest,
   validateLogoutToken,
 } from '@session-gateway/keycloak-auth';
-import { createLocalJWKSet, type JWK, type JWTVerifyGetKey } from 'jose';
+import { createLocalJWKSet, type JWTVerifyGetKey } from 'jose';
 import type { Random } from '../../harness/random.js';
 import { bentJson, bentText, hostileJson, type Json } from './grammar.js';
 import type { Surface } from './trial.js';
@@ -34,7 +34,7 @@ class Forge {
         kid: KID,
         alg: 'EdDSA',
         use: 'sig',
-      } as JWK,
+      },
     ],
   });
 

@@ -135,7 +135,7 @@ const routeAsItStands = ({ path, upstream, ...rest }: RouteEntry): GatewayRoute 
   dropHeaders: new Set(),
   passHeaders: new Set(),
   ...rest,
-  path: `${path}`,
+  path,
   upstream: new URL(upstream),
 });
 
