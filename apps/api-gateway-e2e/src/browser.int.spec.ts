@@ -3,6 +3,7 @@ import {
   type Browser,
   describeWith,
   openBrowser,
+  type Page,
   startGateway,
   until,
 } from '@session-gateway/testkit';
@@ -96,6 +97,57 @@ describeWith(['chromium'], 'a person with a browser', () => {
       await page.locator('input[type=password]').fill('alice');
       await page.getByRole('button', { name: /sign in/i }).click();
       await page.waitForURL(`${stack.url}/api/deep?x=1`);
+      await context.close();
+    });
+
+    /** Tabs of a browser that nobody is logged in with, and how often the gateway refused something. */
+    async function tabs(count: number) {
+      const context = await browser.newContext();
+      context.setDefaultTimeout(60_000);
+      const refused: string[] = [];
+      context.on('response', (answer) => {
+        if (answer.url().startsWith(stack.url) && answer.status() >= 400)
+          refused.push(`${answer.status()} ${new URL(answer.url()).pathname}`);
+      });
+      const pages = [];
+      for (let i = 0; i < count; i++) pages.push(await context.newPage());
+      return { context, refused, pages };
+    }
+    const logIn = async (page: Page): Promise<void> => {
+      await page.getByLabel(/username/i).fill('bob');
+      await page.locator('input[type=password]').fill('bob');
+      await page.getByRole('button', { name: /sign in/i }).click();
+    };
+
+    test('who goes Back after the login comes to a page, and stays logged in', async () => {
+      const { context, refused, pages } = await tabs(1);
+      const page = pages[0]!;
+      await page.goto(`${stack.url}/api/deep?x=1`);
+      await logIn(page);
+      await page.waitForURL(`${stack.url}/api/deep?x=1`);
+      // Keycloak's page answers at once, with a new code and the state of the login that is done.
+      await page.goBack();
+      await page.waitForURL(`${stack.url}/**`);
+      expect([refused, new URL(page.url()).pathname]).toEqual([
+        [],
+        expect.stringMatching(/^\/(api\/deep)?$/),
+      ]);
+      await page.goto(`${stack.url}/auth/session`);
+      expect(await page.locator('body').innerText()).toContain('"preferred_username":"bob"');
+      await context.close();
+    });
+
+    test('who logs in in one of two tabs is led on in the other, too', async () => {
+      const { context, refused, pages } = await tabs(2);
+      const [first, second] = [pages[0]!, pages[1]!];
+      await first.goto(`${stack.url}/api/first`);
+      await second.goto(`${stack.url}/api/second`);
+      await logIn(first);
+      await first.waitForURL(`${stack.url}/api/first`);
+      // Keycloak's page notices, and leads the second one on by itself.
+      await second.bringToFront();
+      await second.waitForURL(`${stack.url}/**`);
+      expect(refused).toEqual([]);
       await context.close();
     });
   });
