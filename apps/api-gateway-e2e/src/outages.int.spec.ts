@@ -46,7 +46,10 @@ describeWith(['redis'], 'an outage', () => {
         session: { id: string; token_expires_at: string };
       }
     ).session;
-  /** Ends the life of a session's access token. The gateway at `stack.url` knows once it tells so: what is changed behind its back it need not notice at once. */
+  /**
+   * Ends the life of a session's access token. The gateway at `stack.url` knows once it tells so: what is changed
+   * behind its back it need not notice at once.
+   */
   async function expireToken(browser: HttpBrowser): Promise<string> {
     const { id } = await sessionOf(browser);
     await stack.sql(
@@ -75,7 +78,8 @@ describeWith(['redis'], 'an outage', () => {
       expect((await kept.get(`${stack.url}/auth/session`)).status).toBe(200);
       await stack.redis!.start();
       expect((await kept.get(`${stack.url}/auth/session`)).status).toBe(200);
-      // Both use it again: where only one process cannot reach Redis, news of its logouts is still to come, and all below would be about that.
+      // Both use it again: where only one process cannot reach Redis, news of its logouts is still to come, and all
+      // below would be about that.
       await until(
         async () =>
           (

@@ -117,7 +117,10 @@ const metric = async (name: string, of = gateway): Promise<number> => {
 const isLive = async (of = gateway): Promise<boolean> =>
   (await fetch(`${of.url}/health/live`)).status === 200;
 
-/** Connections that say nothing, or little, or slowly, from the beginning of the suite on: they end while others are at work. */
+/**
+ * Connections that say nothing, or little, or slowly, from the beginning of the suite on: they end
+ * while others are at work.
+ */
 const quiet: Record<string, Promise<void>> = {};
 let stopping: Promise<number | null>;
 beforeAll(async () => {

@@ -19,7 +19,9 @@ import {
 } from './recipes.js';
 import { problemCode, type Stack, startStack } from './stack.js';
 
-/** Each recipe behind one that ends TLS on another port: neither scheme nor port of the server's own is the browser's. */
+/**
+ * Each recipe behind one that ends TLS on another port: neither scheme nor port of the server's own is the browser's.
+ */
 describeWith(['python3+openssl'], 'forward-auth', () => {
   let stack: Stack;
   let tls: TlsTerminator;

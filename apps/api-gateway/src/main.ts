@@ -1,7 +1,9 @@
 import process from 'node:process';
 import { failWith, UsageError } from './composition/exits.js';
 
-/** Each resolves with its exit code; null: it goes on until a signal ends it. What it takes is loaded when it is called. */
+/**
+ * Each resolves with its exit code; null: it goes on until a signal ends it. What it takes is loaded when it is called.
+ */
 type Command = (args: readonly string[]) => Promise<number | null>;
 
 const print = (text: string): number => {

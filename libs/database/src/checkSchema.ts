@@ -20,8 +20,8 @@ export interface SchemaCheck {
 }
 
 /**
- * Compares schema.prisma, the migrations and the database at `url`. What the migrations make is built in a temporary schema
- * inside a transaction that is rolled back. A database of a newer version must have all that this version needs.
+ * Compares schema.prisma, the migrations and the database at `url`. What the migrations make is built in a temporary
+ * schema inside a transaction that is rolled back. A database of a newer version must have all that this version needs.
  * @throws DatabaseError where the role lacks a right for it
  */
 export async function checkSchema({

@@ -33,8 +33,9 @@ export async function connectAlone(url: string, applicationName: string): Promis
 }
 
 /**
- * What pg needs for connections to the database at `url`: with libpq's meanings of sslmode, failover between hosts, Unix
- * sockets. No start-up parameters beyond those of every client, and no session state, so a pooler may be in between.
+ * What pg needs for connections to the database at `url`: with libpq's meanings of sslmode, failover between
+ * hosts, Unix sockets. No start-up parameters beyond those of every client, and no session state, so a
+ * pooler may be in between.
  */
 export function clientOptions(
   url: string,
@@ -179,7 +180,9 @@ async function suits(
   }
 }
 
-/** libpq's meanings: `require` looks at the certificate only where a root is named, `verify-ca` not at the name in it. */
+/**
+ * libpq's meanings: `require` looks at the certificate only where a root is named, `verify-ca` not at the name in it.
+ */
 function tlsOptions(address: DatabaseAddress): ConnectionOptions {
   const { sslMode, sslRootCert, sslCert, sslKey } = address;
   const looks = sslMode.startsWith('verify') || sslRootCert !== undefined;

@@ -20,9 +20,10 @@ export class DatabaseError extends Error {
   }
 }
 
-// Connection exceptions, a login that is refused or a database that is not there (yet, or while a password is replaced),
-// resources, operator intervention, a transaction that was ended for its age (as after a process stood still), read-only (a
-// replica after a failover), conflicts worth another try, and tables or columns that are not there yet.
+// Connection exceptions, a login that is refused or a database that is not there (yet, or while a password
+// is replaced), resources, operator intervention, a transaction that was ended for its age (as after a
+// process stood still), read-only (a replica after a failover), conflicts worth another try, and tables or
+// columns that are not there yet.
 const UNAVAILABLE_SQLSTATE =
   /^(08|28|3D|53|57P|58|25P0[34]$|25006$|57014$|55P03$|40001$|40P01$|42P01$|42703$)/;
 const UNAVAILABLE_SYSTEM = new Set([
@@ -78,10 +79,14 @@ function* links(error: unknown): Generator<Link> {
 const codesOf = ({ code, originalCode }: Link): string[] =>
   [code, originalCode].filter((value) => typeof value === 'string');
 
-/** Whether a failure says that PostgreSQL cannot be reached or cannot serve just now, as pg and Prisma put it; looks through causes. */
+/**
+ * Whether a failure says that PostgreSQL cannot be reached or cannot serve just now, as pg and Prisma put
+ * it; looks through causes.
+ */
 export function isStorageUnavailable(error: unknown): boolean {
   const all = [...links(error)];
-  // What the server says about a statement quotes values, and what Prisma says about a call quotes its source: either may say anything.
+  // What the server says about a statement quotes values, and what Prisma says about a call quotes its
+  // source: either may say anything.
   const quotes = all.some(
     (link) =>
       link.name === 'PrismaClientValidationError' ||

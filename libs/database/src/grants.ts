@@ -30,8 +30,8 @@ const OPERATOR: Readonly<Record<string, string>> = {
 };
 
 /**
- * The least that each role needs on the database at `url`, as SQL for its owner: one statement a line. Also for tables that
- * later migrations add, so that an upgrade needs no grants.
+ * The least that each role needs on the database at `url`, as SQL for its owner: one statement a line. Also for tables
+ * that later migrations add, so that an upgrade needs no grants.
  */
 export async function grants(
   { url, prismaDir }: { url: string; prismaDir: string },

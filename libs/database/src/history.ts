@@ -8,7 +8,9 @@ import { within } from './home.js';
 export const INITIAL_MIGRATION = '0_init';
 export const HISTORY = '_prisma_migrations';
 
-/** Migrations whose SQL was corrected after databases had been migrated with it: what it was there counts as the same. */
+/**
+ * Migrations whose SQL was corrected after databases had been migrated with it: what it was there counts as the same.
+ */
 const FORMER_CHECKSUMS: Readonly<Record<string, readonly string[]>> = {
   '20250901000000_remove-better-auth-tables': [
     'c66a5213699fd5baea573a393960f3caa6373f4b1a5b313580d4e7ed104660fb',
@@ -126,8 +128,8 @@ export async function createHistory(client: pg.Client, home: string): Promise<vo
 }
 
 /**
- * Records a migration as applied, as Prisma would; `steps` is 0 where its tables were there already. Of a corrected one the
- * first checksum is recorded: versions from before the correction know no other, and may run beside this one.
+ * Records a migration as applied, as Prisma would; `steps` is 0 where its tables were there already. Of a corrected one
+ * the first checksum is recorded: versions from before the correction know no other, and may run beside this one.
  */
 export async function record(
   client: pg.Client,

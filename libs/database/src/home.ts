@@ -6,8 +6,8 @@ import { DatabaseError } from './errors.js';
 const SHAPE = ['id', 'user_id', 'keycloak_session_id'];
 
 /**
- * The schema that holds `user_sessions`, or will hold it: the first one of the search path with a table of that shape that
- * this role may read, else the one in which this role's new tables come to be.
+ * The schema that holds `user_sessions`, or will hold it: the first one of the search path with a table of that shape
+ * that this role may read, else the one in which this role's new tables come to be.
  * @throws DatabaseError where the search path leads to no schema, or Prisma's `?schema=` names another one
  */
 export async function findHome(client: pg.Client, url: string): Promise<string> {

@@ -1,4 +1,7 @@
-/** Puts an entry into a map as its newest, and drops the oldest when there are more than `maxEntries`: others choose the keys, and memory has a bound. */
+/**
+ * Puts an entry into a map as its newest, and drops the oldest when there are more than `maxEntries`: others choose the
+ * keys, and memory has a bound.
+ */
 export function keepNewest<Key, Value>(
   map: Map<Key, Value>,
   key: Key,

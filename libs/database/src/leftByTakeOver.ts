@@ -9,8 +9,9 @@ export interface Difference {
 type Parts = Readonly<Map<string, string>>;
 
 /**
- * Whether a difference is what taking over somebody's database leaves, and does not change how the gateway works: columns
- * that it does not know and may leave out, other names of the same index, looser columns, foreign keys of another kind.
+ * Whether a difference is what taking over somebody's database leaves, and does not change how the gateway
+ * works: columns that it does not know and may leave out, other names of the same index, looser columns,
+ * foreign keys of another kind.
  */
 export function isLeftByTakeOver(
   { what, actual, expected }: Difference,

@@ -1,8 +1,8 @@
 import type { Sql } from './prisma.js';
 
 /**
- * Which other session has had one of these tables open the longest, in words; null when none is found, for example because
- * it has gone meanwhile. Tables are named as SQL writes them; one that is not there does not matter.
+ * Which other session has had one of these tables open the longest, in words; null when none is found, for example
+ * because it has gone meanwhile. Tables are named as SQL writes them; one that is not there does not matter.
  */
 export async function lockHolder(sql: Sql, tables: readonly string[]): Promise<string | null> {
   const [holder] = await sql.query<{

@@ -45,7 +45,8 @@ describe('the locks of a migration', () => {
   test('are taken in the order in which logins take theirs: sessions first, then people', async () => {
     const url = await original(100);
     let stopped = false;
-    // What an INSERT into user_sessions locks, and then its foreign key's check; at any time one of them is between the two.
+    // What an INSERT into user_sessions locks, and then its foreign key's check; at any time one
+    // of them is between the two.
     const login = async (): Promise<void> => {
       const client = await connect(url);
       while (!stopped) {

@@ -36,8 +36,8 @@ export function wantedIndexes(sql: string): WantedIndex[] {
 }
 
 /**
- * Builds what pending migrations would build under a lock, one by one and concurrently; what a killed run left invalid is
- * dropped first. Returns how many were built. An index on columns that are still to come is left to its migration.
+ * Builds what pending migrations would build under a lock, one by one and concurrently; what a killed run left invalid
+ * is dropped first. Returns how many were built. An index on columns that are still to come is left to its migration.
  */
 export async function buildIndexes(work: OnlineWork): Promise<number> {
   let built = 0;
@@ -93,7 +93,9 @@ async function settle(
   }
 }
 
-/** Without the bounds of this role or database on statements: building an index blocks nobody, however long it takes. */
+/**
+ * Without the bounds of this role or database on statements: building an index blocks nobody, however long it takes.
+ */
 async function unlimited(work: OnlineWork, build: () => Promise<void>): Promise<void> {
   const { client } = work;
   const {

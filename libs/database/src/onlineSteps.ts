@@ -37,8 +37,8 @@ export function rowlessPart({ name, sql }: Migration): string {
 }
 
 /**
- * The steps of pending migrations that take long, in ways that let others read and write: rows are filled in batches, and
- * indexes built concurrently. Can be ended anywhere and begun again; what was done counts.
+ * The steps of pending migrations that take long, in ways that let others read and write: rows are filled in batches,
+ * and indexes built concurrently. Can be ended anywhere and begun again; what was done counts.
  */
 export async function runOnlineSteps(work: OnlineWork): Promise<void> {
   const fills = work.pending.some(({ name }) => FILLING.includes(name));
@@ -61,7 +61,10 @@ async function fillTheRest(work: OnlineWork): Promise<void> {
   }
 }
 
-/** Rows without what the migrations fill in. A session from before has its row id as cookie, and may not say when it ended. */
+/**
+ * Rows without what the migrations fill in. A session from before has its row id as cookie, and
+ * may not say when it ended.
+ */
 const LACKS = '(cookie_hash IS NULL OR (NOT is_active AND ended_at IS NULL))';
 
 /** Of the hashes only: sessions that the original application has ended meanwhile are as those that it ends later. */

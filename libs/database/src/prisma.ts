@@ -24,7 +24,10 @@ export interface Database {
   readonly sql: Sql;
   /** The same on a connection that requests cannot take, where one is kept: for what must not wait behind them. */
   readonly apart: Sql;
-  /** Runs statements on one connection; commits when `work` resolves, else rolls back. `bounds` are PostgreSQL's to keep. */
+  /**
+   * Runs statements on one connection; commits when `work` resolves, else rolls back. `bounds`
+   * are PostgreSQL's to keep.
+   */
   transaction<Result>(
     work: (sql: Sql) => Promise<Result>,
     bounds?: TransactionBounds,
@@ -108,7 +111,8 @@ export function openDatabase(options: DatabaseOptions): Database {
         await connection.query('COMMIT');
         return result;
       } catch (error) {
-        // A connection that cannot even roll back is thrown away, and its transaction with it; one that is mute is not asked.
+        // A connection that cannot even roll back is thrown away, and its transaction with it; one
+        // that is mute is not asked.
         if (error instanceof Error && error.message === 'Query read timeout') broken = error;
         else
           await connection.query('ROLLBACK').catch((fault: unknown) => {

@@ -24,8 +24,9 @@ export interface RateLimits {
   close(): Promise<void>;
 }
 
-// The library's own counts whatever stands there. What has no end within the window or is no number was not counted here:
-// it is dropped, so that nothing in Redis holds anybody up for longer than a window. A look (0 points) leaves no key.
+// The library's own counts whatever stands there. What has no end within the window or is no number was not
+// counted here: it is dropped, so that nothing in Redis holds anybody up for longer than a window. A look
+// (0 points) leaves no key.
 const COUNT = `
 local window = tonumber(ARGV[2]) * 1000
 local ttl = redis.call('PTTL', KEYS[1])

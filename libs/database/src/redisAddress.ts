@@ -130,7 +130,9 @@ export function connectCommands(
   );
 }
 
-/** One connection to hear messages on, never made anew: any node of a cluster passes on what is published at any other. */
+/**
+ * One connection to hear messages on, never made anew: any node of a cluster passes on what is published at any other.
+ */
 export function connectListener(address: RedisAddress, commands: Redis | Cluster): Redis {
   const options: ConnectionOptions = {
     ...COMMON,

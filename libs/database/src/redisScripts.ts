@@ -6,8 +6,8 @@ export const CHANGES = 'session-gateway:changes';
 /** Layout of a value in Redis: version as 4 bytes big-endian, then the value. A tombstone is the empty string. */
 export const VERSION_BYTES = 4;
 
-// Compared as numbers in one step on the server: a late write must see a newer entry or a tombstone. A key of another type
-// is nothing of ours and gives way; of a huge value only the version is looked at.
+// Compared as numbers in one step on the server: a late write must see a newer entry or a tombstone. A key of another
+// type is nothing of ours and gives way; of a huge value only the version is looked at.
 const PUT = `
 local held = redis.call('TYPE', KEYS[1]).ok == 'string' and redis.call('GETRANGE', KEYS[1], 0, ${VERSION_BYTES - 1})
 local version = struct.unpack('>I4', ARGV[1])

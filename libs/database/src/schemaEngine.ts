@@ -58,8 +58,8 @@ function load(): Promise<void> {
 }
 
 /**
- * Runs `work` with Prisma's own migration engine on a database; what the engine opens is closed afterwards. The engine's
- * errors are texts: they are thrown as one line each, with the driver's error as their cause.
+ * Runs `work` with Prisma's own migration engine on a database; what the engine opens is closed afterwards. The
+ * engine's errors are texts: they are thrown as one line each, with the driver's error as their cause.
  */
 export async function withSchemaEngine<Result>(
   prismaDir: string,

@@ -60,10 +60,10 @@ const LOOK = `
   ORDER BY needed.place`;
 
 /**
- * What keeps this connection's role from doing the gateway's work, one sentence each: missing tables and rights, tables of
- * another schema that the search path leads to first, row-level security, rules and triggers that swallow writes, triggers
- * of ours that do not fire. Empty when nothing does. Where tables have triggers that are none of ours, a session is
- * written, ended and rolled back to see what comes of it.
+ * What keeps this connection's role from doing the gateway's work, one sentence each: missing tables and rights, tables
+ * of another schema that the search path leads to first, row-level security, rules and triggers that swallow writes,
+ * triggers of ours that do not fire. Empty when nothing does. Where tables have triggers that are none of ours, a
+ * session is written, ended and rolled back to see what comes of it.
  */
 export async function storageFaults(db: Pick<Database, 'sql' | 'transaction'>): Promise<string[]> {
   const rows = await db.sql.query<TableRow>(LOOK, [

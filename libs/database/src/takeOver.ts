@@ -26,8 +26,9 @@ const WITHOUT_ZONE = 'timestamp without time zone';
 const NEAR_MS = 10 * 60_000;
 
 /**
- * Takes away what would fail the migrations, or the gateway's writes afterwards, within the caller's transaction. Nothing
- * that is stored is lost. Times without a zone are taken for UTC by the migrations; `timesIn` names another zone.
+ * Takes away what would fail the migrations, or the gateway's writes afterwards, within the caller's
+ * transaction. Nothing that is stored is lost. Times without a zone are taken for UTC by the migrations;
+ * `timesIn` names another zone.
  */
 export async function makeWay(
   client: pg.Client,
@@ -104,8 +105,9 @@ function byTable(columns: readonly Column[]): Map<string, string[]> {
 }
 
 /**
- * Whether times without a zone can be in UTC, as Prisma writes them: `now()` as a default writes the time of the server's
- * or the application's zone, and every session would then end hours early or late. Only looked at while such a zone is set.
+ * Whether times without a zone can be in UTC, as Prisma writes them: `now()` as a default writes the time of
+ * the server's or the application's zone, and every session would then end hours early or late. Only looked at
+ * while such a zone is set.
  */
 export async function surveyTimes(
   client: pg.Client,

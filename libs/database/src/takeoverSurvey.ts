@@ -35,7 +35,10 @@ const REQUIRED: Readonly<Record<string, readonly string[]>> = {
     'updated_at',
   ],
 };
-/** Text of any length: a limit that did for the older program fails a login (a cookie's id, an IPv6 address, a long user agent). */
+/**
+ * Text of any length: a limit that did for the older program fails a login (a cookie's id, an IPv6
+ * address, a long user agent).
+ */
 export const UNLIMITED: Readonly<Record<string, readonly string[]>> = {
   users: ['id', 'keycloak_id', 'email', 'name'],
   user_sessions: [
@@ -96,7 +99,10 @@ export async function readColumns(client: pg.Client, home: string): Promise<Colu
   return rows;
 }
 
-/** Everything about existing tables that bars the way of the migrations or of the gateway, and what else is worth knowing. */
+/**
+ * Everything about existing tables that bars the way of the migrations or of the gateway, and
+ * what else is worth knowing.
+ */
 export async function surveyTables(
   client: pg.Client,
   home: string,
@@ -288,8 +294,8 @@ const listeners: Look = async (client, home) => {
 };
 
 /**
- * Tables of Better-Auth, which the migrations drop: rows that they still hold, and what depends on them. A table of one of
- * these names with another shape is another application's, and left alone.
+ * Tables of Better-Auth, which the migrations drop: rows that they still hold, and what depends on them. A table of one
+ * of these names with another shape is another application's, and left alone.
  */
 export async function surveyLegacy(
   client: pg.Client,

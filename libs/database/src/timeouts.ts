@@ -1,4 +1,7 @@
-/** PostgreSQL: what a caller waits for at most, and how many wait at once. docs/operate/timeouts.md says what follows from it. */
+/**
+ * PostgreSQL: what a caller waits for at most, and how many wait at once. docs/operate/timeouts.md
+ * says what follows from it.
+ */
 export const POSTGRES_TIMEOUTS = {
   /** For a connection, new or from the pool. */
   connectMs: 1_000,

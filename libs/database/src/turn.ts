@@ -3,9 +3,9 @@ import { connectAlone } from './connection.js';
 import { insist, type Patience, takeTurn, type Wait } from './lockTries.js';
 
 /**
- * Runs `work` while no other process migrates. The turn is held by a transaction of a connection of its own, which works
- * behind a pooler too, has no snapshot that index builds would wait for, and ends with this process. What `work` does must
- * bear to be done twice: after a lost connection another process may begin before this one notices.
+ * Runs `work` while no other process migrates. The turn is held by a transaction of a connection of its own, which
+ * works behind a pooler too, has no snapshot that index builds would wait for, and ends with this process. What `work`
+ * does must bear to be done twice: after a lost connection another process may begin before this one notices.
  */
 export async function inTurn<Result>(
   url: string,
@@ -35,7 +35,10 @@ export async function inTurn<Result>(
 }
 
 export interface Turn {
-  /** In a transaction without a snapshot: may be asked without parameters (which would keep one), and must change nothing. */
+  /**
+   * In a transaction without a snapshot: may be asked without parameters (which would keep
+   * one), and must change nothing.
+   */
   readonly client: pg.Client;
   /** @throws once the turn is lost */
   readonly check: () => void;

@@ -12,7 +12,8 @@ beforeAll(async () => {
 afterAll(() => postgres.dispose());
 
 describe('the typed client', () => {
-  // @prisma/adapter-pg 7.10 writes "public" before every table unless it is told otherwise, whatever the search path says.
+  // @prisma/adapter-pg 7.10 writes "public" before every table unless it is told otherwise,
+  // whatever the search path says.
   test('reads the tables of the schema that statements find by the search path', async () => {
     const url = await postgres.createDatabase();
     // A name that SQL has to quote, and Prisma quotes by itself.

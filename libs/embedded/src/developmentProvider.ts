@@ -120,7 +120,10 @@ export async function createDevelopmentProvider(
 
 let loading: Promise<typeof Provider> | undefined;
 
-/** On Node 20, where all that is used here works, the package complains while it is loaded; a newcomer would see that first. */
+/**
+ * On Node 20, where all that is used here works, the package complains while it is loaded; a
+ * newcomer would see that first.
+ */
 function loadProvider(): Promise<typeof Provider> {
   // Once: two that overlapped would each restore what the other had put there.
   loading ??= (async () => {
@@ -252,7 +255,10 @@ function configuration(options: DevelopmentProviderOptions, basePath: string): C
   };
 }
 
-/** The only address that this provider ever calls is the gateway's own, on loopback, which the package's guard would refuse. */
+/**
+ * The only address that this provider ever calls is the gateway's own, on loopback, which the
+ * package's guard would refuse.
+ */
 function withoutGuard(options: object | undefined): RequestInit {
   const unguarded: { dispatcher?: unknown } = { ...options };
   delete unguarded.dispatcher;

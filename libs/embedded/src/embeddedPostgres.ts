@@ -23,7 +23,10 @@ const USER = 'session_gateway';
 const START_TIMEOUT_MS = 30_000;
 const ATTEMPTS = 3;
 
-/** A PostgreSQL on a loopback port, with its files in one folder. Started here, it ends with this process, but for one that is killed. */
+/**
+ * A PostgreSQL on a loopback port, with its files in one folder. Started here, it ends with this process,
+ * but for one that is killed.
+ */
 export interface EmbeddedPostgres {
   readonly url: string;
   readonly pid: number;
@@ -123,7 +126,10 @@ interface Running {
 
 const isLocked = (cluster: string): boolean => existsSync(join(cluster, 'postmaster.pid'));
 
-/** The server that says it is ready and answers on its port; a left-over pid file of a process that is no PostgreSQL is removed. */
+/**
+ * The server that says it is ready and answers on its port; a left-over pid file of a process that is
+ * no PostgreSQL is removed.
+ */
 async function runningOne(cluster: string): Promise<Running | null> {
   const file = join(cluster, 'postmaster.pid');
   const lines = readOrEmpty(file)

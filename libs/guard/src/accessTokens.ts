@@ -46,9 +46,9 @@ interface Remembered {
 }
 
 /**
- * Verifies access tokens: signature by the issuer's keys, `iss`, `aud`, `exp`, `nbf`, kind (RFC 7519 §4.1, RFC 9068 §4).
- * Beside the keys it remembers the claims that they have verified, by the SHA-256 of the token and never the token, so many
- * at most: such an entry counts for as long as the keys do, and `exp` is looked at each time.
+ * Verifies access tokens: signature by the issuer's keys, `iss`, `aud`, `exp`, `nbf`, kind (RFC 7519 §4.1, RFC 9068
+ * §4). Beside the keys it remembers the claims that they have verified, by the SHA-256 of the token and never the
+ * token, so many at most: such an entry counts for as long as the keys do, and `exp` is looked at each time.
  */
 export class AccessTokens {
   readonly #rules: AccessTokenRules;
@@ -131,8 +131,8 @@ function mediaTypeOf(typ: unknown): string | undefined {
 }
 
 /**
- * Whether a token that the issuer has signed is an access token. Keycloak names the kind in the claim `typ`, RFC 9068 in
- * the header. Where neither does, an ID Token or a logout token must not pass for one.
+ * Whether a token that the issuer has signed is an access token. Keycloak names the kind in the claim `typ`, RFC 9068
+ * in the header. Where neither does, an ID Token or a logout token must not pass for one.
  */
 function isAccessToken(payload: JWTPayload, headerType: string | undefined): boolean {
   const kind = payload['typ'];

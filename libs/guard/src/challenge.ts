@@ -12,8 +12,8 @@ export interface ChallengeOptions {
 }
 
 /**
- * The field `WWW-Authenticate` of a refusal (RFC 6750 §3, RFC 9449 §7.1 and §7.2, RFC 9470 §3): the error with the scheme
- * that was used, and beside it the other scheme that would do. Null where no other credentials would help.
+ * The field `WWW-Authenticate` of a refusal (RFC 6750 §3, RFC 9449 §7.1 and §7.2, RFC 9470 §3): the error with the
+ * scheme that was used, and beside it the other scheme that would do. Null where no other credentials would help.
  */
 export function challengeOf(refused: GuardError, options: ChallengeOptions): string | null {
   if (refused.error === null && refused.code !== 'credentials_missing') return null;

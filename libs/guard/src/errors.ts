@@ -57,8 +57,8 @@ export interface GuardErrorOptions {
 }
 
 /**
- * The one error that the guard throws. `status`, `statusCode` and `headers` are what Express, Fastify and NestJS read from
- * an error. The message is for people; it holds no token, no proof and nothing that a client sent.
+ * The one error that the guard throws. `status`, `statusCode` and `headers` are what Express, Fastify and NestJS read
+ * from an error. The message is for people; it holds no token, no proof and nothing that a client sent.
  */
 export class GuardError extends Error {
   override readonly name = 'GuardError';

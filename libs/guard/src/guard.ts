@@ -37,8 +37,8 @@ export interface Guard {
 }
 
 /**
- * A guard for one service, by the tokens of one issuer. It keeps the issuer's keys, what they have verified, and the DPoP
- * proofs that were used, all bounded. Nothing is fetched before the first request.
+ * A guard for one service, by the tokens of one issuer. It keeps the issuer's keys, what they have verified, and the
+ * DPoP proofs that were used, all bounded. Nothing is fetched before the first request.
  * @throws TypeError that names the option which is wrong
  */
 export function createGuard(options: GuardOptions): Guard {
@@ -130,7 +130,9 @@ function schemeOf(field: string | undefined): Scheme | null {
   return /^dpop$/i.test(name ?? '') ? 'DPoP' : null;
 }
 
-/** A bound token counts with its proof only, and a proof counts with a bound token only (RFC 9449 §7.1, RFC 8705 §3). */
+/**
+ * A bound token counts with its proof only, and a proof counts with a bound token only (RFC 9449 §7.1, RFC 8705 §3).
+ */
 async function checkBinding(
   identity: Identity,
   scheme: Scheme,

@@ -52,8 +52,8 @@ export class Identity {
   }
 
   /**
-   * Whether the person has a role, written as keycloak-connect writes it: `realm:NAME`, `CLIENT:NAME`, or `NAME` for a role
-   * of this service's own client. The first colon separates; role names may hold more of them.
+   * Whether the person has a role, written as keycloak-connect writes it: `realm:NAME`, `CLIENT:NAME`, or `NAME` for a
+   * role of this service's own client. The first colon separates; role names may hold more of them.
    */
   hasRole(expression: string): boolean {
     const colon = expression.indexOf(':');

@@ -14,8 +14,8 @@ const PATIENCE_MS = 1_000;
 export type Fetch = (url: string, init: RequestInit) => Promise<Response>;
 
 /**
- * The issuer's signing keys (RFC 7517 §5), by jose. Read at the first use, again after a minute, and once a second at most
- * when a token names a key that is not among them. Callers who ask at once share one request.
+ * The issuer's signing keys (RFC 7517 §5), by jose. Read at the first use, again after a minute, and once a second at
+ * most when a token names a key that is not among them. Callers who ask at once share one request.
  */
 export class IssuerKeys {
   readonly #set: ReturnType<typeof createRemoteJWKSet>;

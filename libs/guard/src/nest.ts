@@ -15,13 +15,16 @@ interface ExecutionContextLike {
 }
 
 /**
- * A guard for NestJS, on Express and on Fastify: `@UseGuards(protect('realm:admin'))`. The fields of the answer are set,
- * and the refusal is thrown: what `exception` makes of it, or a GuardError, which Nest's own filter answers and logs.
+ * A guard for NestJS, on Express and on Fastify: `@UseGuards(protect('realm:admin'))`. The fields of the
+ * answer are set, and the refusal is thrown: what `exception` makes of it, or a GuardError, which Nest's
+ * own filter answers and logs.
  */
 export function nestGuard(
   guard: Guard,
   options: {
-    /** For example `(error) => new HttpException(JSON.parse(error.problem()), error.status)`, which Nest does not log. */
+    /**
+     * For example `(error) => new HttpException(JSON.parse(error.problem()), error.status)`, which Nest does not log.
+     */
     exception?: (error: GuardError) => Error;
   } = {},
 ) {

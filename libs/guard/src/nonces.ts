@@ -8,8 +8,8 @@ export interface NonceSource {
 }
 
 /**
- * Nonces that change with time and are stored nowhere: the current one and the one before are good. Processes that share a
- * secret share their nonces; without one, each process has its own. `everySeconds`: 60 by default.
+ * Nonces that change with time and are stored nowhere: the current one and the one before are good. Processes that
+ * share a secret share their nonces; without one, each process has its own. `everySeconds`: 60 by default.
  */
 export function rotatingNonces(
   options: { secret?: string; everySeconds?: number; now?: () => number } = {},

@@ -32,7 +32,9 @@ export interface GuardOptions {
   isRevoked?: (claims: AccessTokenClaims) => boolean | Promise<boolean>;
   /** The `realm` of challenges (RFC 9110 §11.5). */
   realm?: string;
-  /** The claims of so many tokens are remembered, so that each is verified once; 0: none. Default 5,000, about 15 MB. */
+  /**
+   * The claims of so many tokens are remembered, so that each is verified once; 0: none. Default 5,000, about 15 MB.
+   */
   maxRememberedTokens?: number;
   /** For requests to Keycloak; default: Node's own. */
   fetch?: Fetch;

@@ -19,8 +19,8 @@ export interface PermissionOptions {
 }
 
 /**
- * Asks Keycloak's authorization services whether a token has permissions, written `RESOURCE` or `RESOURCE:SCOPE`. Nothing is
- * remembered: each call asks, unless the token itself is an RPT that has the permission (UMA 2.0 §3.3.5).
+ * Asks Keycloak's authorization services whether a token has permissions, written `RESOURCE` or `RESOURCE:SCOPE`.
+ * Nothing is remembered: each call asks, unless the token itself is an RPT that has the permission (UMA 2.0 §3.3.5).
  */
 export class Permissions {
   readonly #options: PermissionOptions;
@@ -45,7 +45,9 @@ export class Permissions {
     await Promise.all(open.map((one) => this.#ask(identity, one, claims)));
   }
 
-  /** Whether the token itself says so. Only one for us alone: in another's, a resource of the same name is another one. */
+  /**
+   * Whether the token itself says so. Only one for us alone: in another's, a resource of the same name is another one.
+   */
   #granted({ claims }: Identity, permission: string): boolean {
     const audiences = textsOf(claims.aud);
     if (audiences.length !== 1 || audiences[0] !== this.#options.clientId) return false;

@@ -1,10 +1,13 @@
 import { GuardError } from './errors.js';
 
-/** Remembers which DPoP proofs were used (RFC 9449 §11.1). Several processes of one service share one, for example in Redis. */
+/**
+ * Remembers which DPoP proofs were used (RFC 9449 §11.1). Several processes of one service share
+ * one, for example in Redis.
+ */
 export interface ReplayMemory {
   /**
-   * Whether `id` (43 characters, base64url) is met for the first time within `ttlSeconds`; remembers it in the same step.
-   * What it throws refuses the request with 503.
+   * Whether `id` (43 characters, base64url) is met for the first time within `ttlSeconds`; remembers it in the same
+   * step. What it throws refuses the request with 503.
    */
   firstUse(id: string, ttlSeconds: number): boolean | Promise<boolean>;
 }
@@ -13,8 +16,8 @@ export interface ReplayMemory {
 const CAPACITY = 100_000;
 
 /**
- * A replay memory of one process. It never forgets a proof that could still be used: when it is full, further requests are
- * refused with 503 `replay_memory_full`, until the oldest proofs have run out.
+ * A replay memory of one process. It never forgets a proof that could still be used: when it is full, further requests
+ * are refused with 503 `replay_memory_full`, until the oldest proofs have run out.
  */
 export function memoryOfProcess(
   options: { capacity?: number; now?: () => number } = {},

@@ -60,7 +60,10 @@ export function pass({ identity }: Passed, ...requests: readonly object[]): void
   for (const request of requests) identities.set(request, identity);
 }
 
-/** Who a guarded request speaks for; null on an optional route without credentials. @throws TypeError on an open route */
+/**
+ * Who a guarded request speaks for; null on an optional route without credentials.
+ * @throws TypeError on an open route
+ */
 export function identityIfAny(request: object): Identity | null {
   const identity = identities.get(request);
   if (identity === undefined) throw new TypeError('no guard has seen this request');

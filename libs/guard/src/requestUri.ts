@@ -1,6 +1,6 @@
 /**
- * The address of a request, without query and fragment: the service's base URL with the path that was asked for behind it.
- * Null for a target that is no path (RFC 9112 §3.2), and for an absolute one of another host.
+ * The address of a request, without query and fragment: the service's base URL with the path that was asked for behind
+ * it. Null for a target that is no path (RFC 9112 §3.2), and for an absolute one of another host.
  */
 export function requestUri(baseUrl: string, target: string): URL | null {
   const base = baseUrl.replace(/\/+$/, '');
@@ -11,7 +11,10 @@ export function requestUri(baseUrl: string, target: string): URL | null {
   return uri.origin === own.origin ? uri : null;
 }
 
-/** Whether `htu` names the same resource, after RFC 3986 §6.2.2 and §6.2.3 and without query and fragment (RFC 9449 §4.3). */
+/**
+ * Whether `htu` names the same resource, after RFC 3986 §6.2.2 and §6.2.3 and without query and
+ * fragment (RFC 9449 §4.3).
+ */
 export function sameUri(uri: URL, htu: unknown): boolean {
   if (typeof htu !== 'string' || !/^https?:\/\//i.test(htu) || !URL.canParse(htu)) return false;
   const named = new URL(htu);

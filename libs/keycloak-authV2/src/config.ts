@@ -17,7 +17,9 @@ export class ConfigError extends Error {
   }
 }
 
-/** The value of NAME, or the content of the file that NAME_FILE names; empty is unset. What is wrong goes to `problems`. */
+/**
+ * The value of NAME, or the content of the file that NAME_FILE names; empty is unset. What is wrong goes to `problems`.
+ */
 export function readSecret(env: Environment, name: string, problems: string[]): string | undefined {
   const [value, file] = [env[name], env[`${name}_FILE`]];
   if (value && file) problems.push(`${name} and ${name}_FILE are both set: keep one of them`);
@@ -52,7 +54,8 @@ const MIN_DISTINCT_CHARACTERS = 8;
 
 /**
  * The keys that the environment names (`SESSION_TOKEN_ENCRYPTION_KEY`, `SESSION_TOKEN_KEYRING`), or `generatedText`'s
- * where it names none; undefined when there is none at all, or something is wrong with them, which `problems` then tells.
+ * where it names none; undefined when there is none at all, or something is wrong with them,
+ * which `problems` then tells.
  */
 export function readKeyring(
   env: Environment,

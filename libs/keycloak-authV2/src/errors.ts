@@ -1,6 +1,8 @@
 import type { Reason } from './reasons.js';
 
-/** Every way in which this library fails; the gateway's table maps each code to a status, a cookie effect and a metric. */
+/**
+ * Every way in which this library fails; the gateway's table maps each code to a status, a cookie effect and a metric.
+ */
 export type AuthErrorCode =
   | 'keyring_invalid'
   | 'key_provider_rejected'

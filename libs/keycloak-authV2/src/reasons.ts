@@ -1,6 +1,6 @@
 /**
- * Why something was refused or failed: finer than the code, for log lines and metrics, never shown to a client. A closed
- * set, so that it can be a metric's label; docs/operate/troubleshooting.md explains each.
+ * Why something was refused or failed: finer than the code, for log lines and metrics, never shown to a client. A
+ * closed set, so that it can be a metric's label; docs/operate/troubleshooting.md explains each.
  */
 export const REASONS = [
   // Authorization responses

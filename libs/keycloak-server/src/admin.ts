@@ -28,7 +28,10 @@ export interface KeycloakSession {
 export interface AdminApi {
   /** An access token of the server's own administrator. */
   adminToken(): Promise<string>;
-  /** One call of the admin REST API below the realm; null for an answer without a body. Throws on any other status than 2xx. */
+  /**
+   * One call of the admin REST API below the realm; null for an answer without a body. Throws on
+   * any other status than 2xx.
+   */
   admin(method: string, path: string, body?: unknown): Promise<unknown>;
   /** Stored events, newest first, at most 1000. */
   events(filter?: EventFilter): Promise<KeycloakEvent[]>;

@@ -88,7 +88,9 @@ async function removeAbandoned(home: string): Promise<void> {
   }
 }
 
-/** The zip from the local Maven repository, or fetched into `work` by Maven with the user's own settings and mirrors. */
+/**
+ * The zip from the local Maven repository, or fetched into `work` by Maven with the user's own settings and mirrors.
+ */
 async function fetchArchive(work: string, onProgress: OnProgress): Promise<string> {
   const name = `keycloak-quarkus-dist-${KEYCLOAK_VERSION}.zip`;
   const local = join(

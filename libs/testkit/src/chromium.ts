@@ -18,7 +18,9 @@ export function whyNoChromium(): string | null {
     : 'no chromium on the PATH (Debian: apt-get install chromium; or set CHROMIUM_PATH)';
 }
 
-/** A headless Chromium with a profile of its own that calls nobody by itself. `close` ends it and removes the profile. */
+/**
+ * A headless Chromium with a profile of its own that calls nobody by itself. `close` ends it and removes the profile.
+ */
 export async function openBrowser(): Promise<Browser> {
   const executablePath = executable();
   if (!executablePath) throw new Error(whyNoChromium() ?? 'no chromium');

@@ -71,7 +71,10 @@ export interface Cluster {
   login(username?: string): Promise<HttpBrowser>;
   /** A session to drive requests with, without a browser behind it. */
   session(username?: string): Promise<ClusterSession>;
-  /** The sessions of `count` people called `prefix-0` and so on; `parallel` (default 4) log in at a time. Throws when somebody cannot. */
+  /**
+   * The sessions of `count` people called `prefix-0` and so on; `parallel` (default 4) log in at a time.
+   * Throws when somebody cannot.
+   */
   sessions(
     count: number,
     prefix: string,
@@ -92,7 +95,10 @@ export interface Cluster {
   dispose(): Promise<void>;
 }
 
-/** Starts everything on free ports. Routes: `/api/admin` (role admin), `/api/gold` (acr gold), `/api` and, without authentication, `/open`. */
+/**
+ * Starts everything on free ports. Routes: `/api/admin` (role admin), `/api/gold` (acr gold), `/api` and,
+ * without authentication, `/open`.
+ */
 export async function startCluster(options: ClusterOptions = {}): Promise<Cluster> {
   const ports = await Promise.all(Array.from({ length: options.gateways ?? 1 }, () => freePort()));
   const url = `http://127.0.0.1:${ports[0] ?? 0}`;

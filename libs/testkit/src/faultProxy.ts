@@ -7,9 +7,14 @@ import { later } from './httpServer.js';
 export interface Faults {
   /** Everything arrives so much later, in both directions. */
   readonly latencyMs?: number;
-  /** Nothing arrives. Connections stay, new ones are accepted, and what was sent meanwhile arrives when the fault is over. */
+  /**
+   * Nothing arrives. Connections stay, new ones are accepted, and what was sent meanwhile
+   * arrives when the fault is over.
+   */
   readonly blackhole?: boolean;
-  /** A connection is reset once so many bytes of the server's have passed since the fault began; 0: before its first. */
+  /**
+   * A connection is reset once so many bytes of the server's have passed since the fault began; 0: before its first.
+   */
   readonly resetAfterBytes?: number;
   /** The server's bytes trickle. */
   readonly bytesPerSecond?: number;
@@ -79,7 +84,10 @@ export async function startFaultProxy({ to }: { to: number }): Promise<FaultProx
     });
   });
 
-  /** One direction: in order, each piece no earlier than its latency after it came, and none while there is a black hole. */
+  /**
+   * One direction: in order, each piece no earlier than its latency after it came, and none
+   * while there is a black hole.
+   */
   async function pass(from: Socket, to: Socket, write: (piece: Buffer) => unknown): Promise<void> {
     const held: { piece: Buffer | null; at: number }[] = [];
     let [bytes, arrived] = [0, signal()];
@@ -153,7 +161,10 @@ export async function startFaultProxy({ to }: { to: number }): Promise<FaultProx
   };
 }
 
-/** A reset of a connection that is being shut down would leave Node with a handle that never closes, and one with unsent bytes would wait. */
+/**
+ * A reset of a connection that is being shut down would leave Node with a handle that never closes, and one
+ * with unsent bytes would wait.
+ */
 function resetNow(socket: Socket): void {
   if (socket.writableEnded || socket.writableLength > 0) socket.destroy();
   else if (!socket.destroyed) socket.resetAndDestroy();

@@ -84,7 +84,9 @@ function usualEntry(env: Record<string, string | undefined>): string {
   return isFresh && needsNothing ? PACKAGED_GATEWAY : BUILT;
 }
 
-/** Starts a gateway as a process of its own on free ports with a data folder of its own, and waits for `/health/live`. */
+/**
+ * Starts a gateway as a process of its own on free ports with a data folder of its own, and waits for `/health/live`.
+ */
 export async function startGateway(options: GatewayOptions = {}): Promise<TestGateway> {
   const entry = resolve(root, options.entry ?? usualEntry(options.env ?? {}));
   if (!existsSync(entry)) throw new Error(`${entry} does not exist: npx nx run api-gateway:build`);

@@ -140,8 +140,8 @@ export class HttpBrowser {
   }
 
   /**
-   * Logs in at the gateway through the provider's own pages (Keycloak's, or the development provider's) and resolves with
-   * the page at `returnTo`. With a live session at the provider no form is met. Throws when the provider refuses.
+   * Logs in at the gateway through the provider's own pages (Keycloak's, or the development provider's) and resolves
+   * with the page at `returnTo`. With a live session at the provider no form is met. Throws when the provider refuses.
    */
   async loginThroughKeycloak(
     gatewayUrl: string,

@@ -81,11 +81,12 @@ export function whyMissing(services: readonly Service[]): string[] {
 }
 
 /**
- * `describe` for a suite that needs services. When one is missing the suite is skipped and `name: reason` is appended to
- * the file that SKIP_LOG names; with REQUIRE_SERVICES=1 it fails instead and says what to install.
+ * `describe` for a suite that needs services. When one is missing the suite is skipped and `name: reason` is appended
+ * to the file that SKIP_LOG names; with REQUIRE_SERVICES=1 it fails instead and says what to install.
  */
 export function describeWith(services: readonly Service[], name: string, fn: () => void): void {
-  // Jest's globals, not its module: the module refuses to load outside of a test, where the rest of this library is used too.
+  // Jest's globals, not its module: the module refuses to load outside of a test, where the rest of
+  // this library is used too.
   const jest = globalThis as unknown as JestGlobals;
   const missing = whyMissing(services);
   if (missing.length === 0) {
@@ -103,7 +104,10 @@ export function describeWith(services: readonly Service[], name: string, fn: () 
   skip(name, missing.join('; '), fn);
 }
 
-/** `describe` for a suite that needs a right which a machine may well not give: with a reason it is skipped by name, whatever is required. */
+/**
+ * `describe` for a suite that needs a right which a machine may well not give: with a reason it is skipped by
+ * name, whatever is required.
+ */
 export function describeUnless(reason: string | null, name: string, fn: () => void): void {
   if (reason === null) (globalThis as unknown as JestGlobals).describe(name, fn);
   else skip(name, reason, fn);

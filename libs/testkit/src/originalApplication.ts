@@ -31,8 +31,9 @@ export async function seedOriginalSessions(client: pg.ClientBase, rows: number):
 }
 
 /**
- * The plan's application at work on the first of `rows` seeded sessions and on new ones, with statements that know nothing
- * of the gateway: one connection writes, one reads. A statement that waits for a lock longer than `lockMs` fails.
+ * The plan's application at work on the first of `rows` seeded sessions and on new ones, with statements
+ * that know nothing of the gateway: one connection writes, one reads. A statement that waits for a lock
+ * longer than `lockMs` fails.
  */
 export async function startOriginalApplication(
   url: string,
@@ -127,7 +128,10 @@ export async function startOriginalApplication(
   };
 }
 
-/** Sessions that are not as the application left them, after a take-over: lost, changed, or without the hash of their cookie. */
+/**
+ * Sessions that are not as the application left them, after a take-over: lost, changed, or without
+ * the hash of their cookie.
+ */
 export async function sessionsLost(
   client: pg.ClientBase,
   { expected }: OriginalApplication,

@@ -51,16 +51,16 @@ export interface TestPostgres {
 }
 
 /**
- * A streaming replica of `primary`, which is stopped for the moment that it takes to copy its files. It is read-only, and
- * replays whatever the primary writes.
+ * A streaming replica of `primary`, which is stopped for the moment that it takes to copy its files. It is read-only,
+ * and replays whatever the primary writes.
  */
 export async function startReplica(primary: TestPostgres): Promise<TestPostgres> {
   return startPostgres({}, primary);
 }
 
 /**
- * A throw-away PostgreSQL on a free port. Commits survive `kill`; only with `durable` do they also wait for the disk, as
- * measurements need. TEST_POSTGRES_BIN names a folder with other binaries (initdb, postgres) than the embedded ones.
+ * A throw-away PostgreSQL on a free port. Commits survive `kill`; only with `durable` do they also wait for the disk,
+ * as measurements need. TEST_POSTGRES_BIN names a folder with other binaries (initdb, postgres) than the embedded ones.
  */
 export async function startPostgres(
   options: { durable?: boolean; settings?: Record<string, string> } = {},

@@ -63,7 +63,10 @@ export interface ProviderStub extends TestServer {
   resetCounts(): void;
   /** Queued per endpoint; each answer serves one request. */
   answerNext(...answers: StubAnswer[]): void;
-  /** For every request to that endpoint without a queued answer, from now on; null: as usual again, and nothing is queued. */
+  /**
+   * For every request to that endpoint without a queued answer, from now on; null: as usual
+   * again, and nothing is queued.
+   */
   answerAlways(answer: StubAnswer | null): void;
   /** Who the next authorization requests log in (default `demo`); a known `login_hint` wins. */
   chooseUser(username: string): void;
@@ -94,7 +97,10 @@ export interface ProviderStubOptions extends Partial<StubSettings> {
   port?: number;
 }
 
-/** A tiny OpenID Provider with Keycloak's routes and Keycloak's reaction to a replayed refresh token, for tests of faults. */
+/**
+ * A tiny OpenID Provider with Keycloak's routes and Keycloak's reaction to a replayed refresh
+ * token, for tests of faults.
+ */
 export async function startProviderStub(options: ProviderStubOptions = {}): Promise<ProviderStub> {
   const {
     clientId = 'api-gateway',

@@ -104,7 +104,10 @@ export class ProviderState {
     return state;
   }
 
-  /** From now on tokens are signed with a new key; the published key set holds the new one and, with `keepOld`, the old ones. */
+  /**
+   * From now on tokens are signed with a new key; the published key set holds the new one and,
+   * with `keepOld`, the old ones.
+   */
   async rotateKeys(keepOld = false): Promise<void> {
     const { privateKey, publicKey } = await generateKeyPair('RS256');
     const kid = randomBytes(8).toString('hex');

@@ -39,10 +39,11 @@ const KEPT = 1_000;
 
 /**
  * An API that answers each request with JSON saying what arrived. The last path segments steer it, below any prefix:
- * `/status/418` · `/slow/200` (after 200 ms) · `/hang` (never) · `/silent` (no more than the head) · `/download/1000000` (that many bytes, in pieces) ·
- * `/upload` (reads as slowly as it likes, answers length and hash) · `/sse/3` (three events, 20 ms apart) ·
- * `/reset` (cuts the connection) · `/cut` (cuts it within the body) · `/cookies` (Set-Cookie headers, two with names of a gateway's own) · `/cacheable` (any cache may keep it) · `/moved` (to an address of its own) ·
- * `/pingpong` (sends back each piece as it arrives). A WebSocket gets back what it sends.
+ * `/status/418` · `/slow/200` (after 200 ms) · `/hang` (never) · `/silent` (no more than the head) ·
+ * `/download/1000000` (that many bytes, in pieces) · `/upload` (reads as slowly as it likes, answers length and hash) ·
+ * `/sse/3` (three events, 20 ms apart) · `/reset` (cuts the connection) · `/cut` (cuts it within the body) · `/cookies`
+ * (Set-Cookie headers, two with names of a gateway's own) · `/cacheable` (any cache may keep it) · `/moved` (to an
+ * address of its own) · `/pingpong` (sends back each piece as it arrives). A WebSocket gets back what it sends.
  */
 export async function startUpstream(options: { port?: number } = {}): Promise<Upstream> {
   const requests: UpstreamRequest[] = [];

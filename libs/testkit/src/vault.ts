@@ -44,8 +44,9 @@ const errors = (status: number, ...lines: string[]): Answer => ({
 });
 
 /**
- * HashiCorp Vault's transit engine as its HTTP API describes it (secret/transit): `encrypt`, `decrypt` and `rotate` with
- * versions of one AES-256-GCM key, and the answers of a Vault that is sealed, does not know the token, or has no such mount or key.
+ * HashiCorp Vault's transit engine as its HTTP API describes it (secret/transit): `encrypt`, `decrypt` and
+ * `rotate` with versions of one AES-256-GCM key, and the answers of a Vault that is sealed, does not know the
+ * token, or has no such mount or key.
  */
 export async function startVault(options: VaultOptions = {}): Promise<Vault> {
   const { mount = 'transit', namespace } = options;

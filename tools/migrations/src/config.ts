@@ -49,7 +49,10 @@ export function readDatabaseConfig(env: Environment, problems: string[]): Databa
   return { databaseUrl, dataDir: env['DATA_DIR'] || '.data', isDirect: direct !== undefined };
 }
 
-/** `problems`: what is known to be wrong already with the keyring, which is then left out of `env`. @throws ConfigError with every problem at once */
+/**
+ * `problems`: what is known to be wrong already with the keyring, which is then left out of `env`.
+ * @throws ConfigError with every problem at once
+ */
 export function readConfig(env: Environment, problems: string[] = []): JobConfig {
   const keyringRefused = problems.length > 0;
   const { databaseUrl, dataDir, isDirect } = readDatabaseConfig(env, problems);

@@ -55,9 +55,9 @@ export interface JobParts {
 }
 
 /**
- * Rewrites every token of a table for one target, while other programs write the same rows. Rows are read without locks,
- * and written only if they are still exactly what was read; who loses that race is met again in the next sweep. A run is
- * done after a sweep from the start that found nothing to write.
+ * Rewrites every token of a table for one target, while other programs write the same rows. Rows are read without
+ * locks, and written only if they are still exactly what was read; who loses that race is met again in the next sweep.
+ * A run is done after a sweep from the start that found nothing to write.
  */
 export async function encryptTokens(options: JobOptions, parts: JobParts): Promise<JobResult> {
   const { db, keyring } = parts;
@@ -339,7 +339,10 @@ class Job {
     }
   }
 
-  /** Whoever was killed left autovacuum's settings behind, or whoever could not reach the database at its end: they are put back at the next start. */
+  /**
+   * Whoever was killed left autovacuum's settings behind, or whoever could not reach the database at its end: they are
+   * put back at the next start.
+   */
   async #tendVacuum(when: 'begin' | 'end'): Promise<void> {
     const { db, watcher } = this.parts;
     try {

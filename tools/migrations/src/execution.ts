@@ -75,7 +75,9 @@ export interface Executed {
   readonly exitCode: 0 | 3 | 130;
 }
 
-/** Between sweeps that lost races: whoever holds a row gets time to let go. Doubled each time up to the second number. */
+/**
+ * Between sweeps that lost races: whoever holds a row gets time to let go. Doubled each time up to the second number.
+ */
 const RACE_REST_MS = [100, 5_000] as const;
 const OTHERS_REST_MS = 200;
 /** So many values may fail to open in any table. */

@@ -24,9 +24,9 @@ export interface Waiting {
 export type Finalized = 'added' | 'there already' | 'refused';
 
 /**
- * From here on PostgreSQL itself refuses any token that is not v2 (an empty one counts as none). Adding takes a moment's
- * lock; looking at what is stored takes none that gateways would notice. `refused`, and no constraint: a value that is not
- * v2 was written since the table was verified. Null when the job is to stop while it waits for a lock.
+ * From here on PostgreSQL itself refuses any token that is not v2 (an empty one counts as none). Adding takes a
+ * moment's lock; looking at what is stored takes none that gateways would notice. `refused`, and no constraint: a value
+ * that is not v2 was written since the table was verified. Null when the job is to stop while it waits for a lock.
  */
 export async function finalize(
   db: Database,

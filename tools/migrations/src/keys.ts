@@ -302,7 +302,10 @@ async function rewrap(_: object, env: Environment, print: Print): Promise<number
   return 0;
 }
 
-/** Runs a step that may change the keyring, one such step at a time on a database: the next one reads what this one wrote. */
+/**
+ * Runs a step that may change the keyring, one such step at a time on a database: the next one
+ * reads what this one wrote.
+ */
 async function onKeyring(
   env: Environment,
   step: (on: { db: Database; provider: KeyProvider; document: KeyringDocument }) => Promise<number>,

@@ -15,7 +15,9 @@ const SEED = Number(process.env['SEED'] ?? Math.floor(Math.random() * 1e9));
 /** Every failure says how to repeat it. */
 const seeded = (text: string): string => `${text} (SEED=${SEED})`;
 
-/** The goal F10 puts the job to the same ordeal at length, with the algorithms beside it that are known to lose writes. */
+/**
+ * The goal F10 puts the job to the same ordeal at length, with the algorithms beside it that are known to lose writes.
+ */
 describe(seeded('the job, while others write the same rows'), () => {
   let postgres: TestPostgres;
   beforeAll(async () => {

@@ -8,7 +8,8 @@ const CURRENT = '';
 
 /**
  * Remembers rows that a batch could not write because somebody else was writing them, in the transaction of that batch.
- * They are met again in the next sweep, and then say whether what is in them is what was there, or was written meanwhile.
+ * They are met again in the next sweep, and then say whether what is in them is what was there,
+ * or was written meanwhile.
  */
 export async function rememberLost(
   sql: Sql,
@@ -26,8 +27,9 @@ export async function rememberLost(
 }
 
 /**
- * How many of the rows to be written, after a sweep has passed them, hold a value that somebody else has put there since:
- * those that were not lost, which were written or were not there, and those that were lost and hold another value now.
+ * How many of the rows to be written, after a sweep has passed them, hold a value that somebody else has
+ * put there since: those that were not lost, which were written or were not there, and those that were lost
+ * and hold another value now.
  */
 export async function writtenSince(
   sql: Sql,

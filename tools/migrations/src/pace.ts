@@ -72,7 +72,10 @@ export class Pace {
     return this.#rows;
   }
 
-  /** Whether to leave a batch's reading and sealing until its turn: to go easy on the machine, or because what is read ahead would be old. */
+  /**
+   * Whether to leave a batch's reading and sealing until its turn: to go easy on the machine, or because what
+   * is read ahead would be old.
+   */
   get unhurried(): boolean {
     return this.#limits.duty < 1 || this.#lastRestMs > STALE_MS;
   }

@@ -22,8 +22,8 @@ const BATCH_BOUNDS: TransactionBounds = { lockMs: 500, statementMs: 1_000 };
 const NO_ROOM = ['53300', '57P03'];
 
 /**
- * Waits for the first connection where PostgreSQL answers but has none to spare: a minute, or until the job is to stop. An
- * address at which nobody answers is told at once, for it may be wrong.
+ * Waits for the first connection where PostgreSQL answers but has none to spare: a minute, or until the job is to stop.
+ * An address at which nobody answers is told at once, for it may be wrong.
  */
 export async function awaitRoom(
   db: Database,

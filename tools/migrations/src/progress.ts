@@ -13,9 +13,14 @@ const BAR_EVERY_MS = 100;
 const BAR_WIDTH = { wide: 20, narrow: 10 };
 /** Columns of a terminal that has room for everything. */
 const WIDE = 120;
-/** Times as long as a dry run, which reads and seals as well: the writes, and the sweep that looks at everything again. */
+/**
+ * Times as long as a dry run, which reads and seals as well: the writes, and the sweep that looks at everything again.
+ */
 const EXECUTE_TAKES = 2.5;
-/** WAL for each byte that is written anew, and for each row: TOAST, indexes, and the first touch of each page after a checkpoint. */
+/**
+ * WAL for each byte that is written anew, and for each row: TOAST, indexes, and the first touch of
+ * each page after a checkpoint.
+ */
 const WAL_OF = { byte: 1.6, row: 1_000 } as const;
 
 /** Progress on stderr: a bar on a terminal, else a line every few seconds. */

@@ -33,8 +33,8 @@ const PER_WORKER = 4;
 const RANGE = `number, after_id AS "afterId", up_to_id AS "upToId", checkpoint`;
 
 /**
- * Cuts the table for a run that has no ranges yet. Together they hold every id there is or will be. `checkpoint` is that of
- * a run from before there were ranges.
+ * Cuts the table for a run that has no ranges yet. Together they hold every id there is or will be. `checkpoint` is
+ * that of a run from before there were ranges.
  */
 export async function cutRanges(
   db: Database,

@@ -136,7 +136,10 @@ export function reportFiles(file: string): { json: string; markdown: string } {
   return { json: `${stem}.json`, markdown: `${stem}.md` };
 }
 
-/** Writes the report, for programs and for people, both with the digest. Never over an older one. @throws ReportError */
+/**
+ * Writes the report, for programs and for people, both with the digest. Never over an older one.
+ * @throws ReportError
+ */
 export async function writeReport(file: string, evidence: Evidence): Promise<string> {
   const { json, markdown } = reportFiles(file);
   const sha256 = digestOf(evidence);

@@ -17,9 +17,9 @@ export class KeyError extends Error {
 
 /**
  * A wrong key must not seal anything: of each kind of sealed value that is there, one of a sample has to open. Values
- * that are in quarantine already say nothing about a key, and a damaged one nothing about a key that is known to be right:
- * one of `confirmed`, or that of the older format beside values which the same key text has opened. False when the job is
- * to stop. Of a large table it notes how far it is.
+ * that are in quarantine already say nothing about a key, and a damaged one nothing about a key that is known to be
+ * right: one of `confirmed`, or that of the older format beside values which the same key text has opened. False when
+ * the job is to stop. Of a large table it notes how far it is.
  * @throws KeyError when none of a sample opens; UnknownKidError
  */
 export async function requireRightKeys(

@@ -25,7 +25,10 @@ import { awaitRoom } from './patience.js';
 import { requireOwnConnections } from './tableLock.js';
 import { withDatabase } from './withDatabase.js';
 
-/** Longer than any statement is given by the server, so that it only ends a connection on which nothing comes back at all. */
+/**
+ * Longer than any statement is given by the server, so that it only ends a connection on which
+ * nothing comes back at all.
+ */
 const QUERY_TIMEOUT_MS = 15_000;
 
 const COMMANDS = {

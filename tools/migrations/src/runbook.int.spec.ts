@@ -146,7 +146,8 @@ describe('the runbook', () => {
       .replaceAll('\\`', '`');
     const messages = await explainedMessages();
     expect(messages.length).toBeGreaterThan(25);
-    // Capital letters, numbers and dots stand for what differs from time to time: some words in a row must be the code's.
+    // Capital letters, numbers and dots stand for what differs from time to time: some words in
+    // a row must be the code's.
     const found = (message: string): boolean =>
       fixedParts(message).some(
         (said) => said.join('').length > 4 && rowsOf(said).some((row) => code.includes(row)),

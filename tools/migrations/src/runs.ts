@@ -138,8 +138,8 @@ export async function hasTried(
 }
 
 /**
- * Takes over an unfinished run to the same target, or begins one, for a process that holds the table alone. The checkpoint
- * of a run from before there were ranges comes with it.
+ * Takes over an unfinished run to the same target, or begins one, for a process that holds the table alone. The
+ * checkpoint of a run from before there were ranges comes with it.
  * @throws UnknownRunError
  */
 export async function openRun(
@@ -183,7 +183,10 @@ export async function openRun(
   return { ...asRun(begun), checkpoint: null, resumed: false };
 }
 
-/** A run that can be gone on with, as its flags say. A cancelled one can, when it is asked for by its name. @throws UnknownRunError */
+/**
+ * A run that can be gone on with, as its flags say. A cancelled one can, when it is asked for by its name.
+ * @throws UnknownRunError
+ */
 export async function requireRun(
   sql: Sql,
   id: string,

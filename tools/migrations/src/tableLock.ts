@@ -55,8 +55,8 @@ async function runHeld(connection: Connection, table: string): Promise<RunHeldEr
 }
 
 /**
- * Holds the table for this process as long as its connection lives, which a killed process's does not; and, beside it, the
- * process's own name, by which others see that it lives.
+ * Holds the table for this process as long as its connection lives, which a killed process's does not; and, beside it,
+ * the process's own name, by which others see that it lives.
  * @throws RunHeldError after five seconds, naming the run that is under way
  */
 export async function lockTable(

@@ -24,7 +24,10 @@ export interface TokenWrite {
   readonly values: readonly (string | null)[];
 }
 
-/** A table that cannot be worked on; the message says what is missing. `gone`: the table or a column of it, and the values with it. */
+/**
+ * A table that cannot be worked on; the message says what is missing. `gone`: the table or a column of
+ * it, and the values with it.
+ */
 export class TableError extends Error {
   override readonly name = 'TableError';
   constructor(
@@ -52,7 +55,9 @@ export interface TokenTable {
   read(sql: Sql, after: string | null, limit: number, upTo?: string | null): Promise<TokenRow[]>;
   /** Writes what is still exactly as it was read and that nobody is writing; the ids that were written. */
   write(sql: Sql, rows: readonly TokenWrite[]): Promise<string[]>;
-  /** Where among the next `limit` rows values look sealed, by their first characters; `last` is null after the last row. */
+  /**
+   * Where among the next `limit` rows values look sealed, by their first characters; `last` is null after the last row.
+   */
   survey(
     sql: Sql,
     after: string | null,
@@ -90,7 +95,9 @@ export interface Candidates {
  */
 export type WriteGuard = 'xmin' | 'digest' | 'skip-locked-only' | 'none';
 
-/** What one batch holds at most (one row may be larger), so that neither memory nor time depends on the size of tokens. */
+/**
+ * What one batch holds at most (one row may be larger), so that neither memory nor time depends on the size of tokens.
+ */
 const BATCH_BYTES = 8 * 1024 * 1024;
 const SAMPLES = 100;
 /** Up to here rows are counted, beyond it they are estimated. */
@@ -260,7 +267,8 @@ export async function openTokenTable(
       );
       const count = row?.count ?? 0;
       if (count <= COUNTED_ROWS) return count;
-      // The planner's own number is a guess of the rows' width where nothing was analyzed: three times too many, and more.
+      // The planner's own number is a guess of the rows' width where nothing was analyzed: three
+      // times too many, and more.
       const [size] = await on.query<{ blocks: number }>(
         `SELECT (coalesce((SELECT nullif(sum(pg_relation_size(relid)), 0) FROM pg_partition_tree($1)), pg_relation_size($1))
            / current_setting('block_size')::int)::float8 AS blocks`,
@@ -275,7 +283,10 @@ export async function openTokenTable(
   };
 }
 
-/** How rows are named, compared and put in order: by one column, or by several together, whose texts then make one JSON array. */
+/**
+ * How rows are named, compared and put in order: by one column, or by several together, whose texts
+ * then make one JSON array.
+ */
 function identity(of: readonly { column: string; type: string }[]): {
   text: string;
   key: string;

@@ -10,7 +10,10 @@ export interface TableHealth {
   readonly deadRows: number;
 }
 
-/** What autovacuum goes by while a run rewrites a table: it starts at a fiftieth of dead rows instead of a fifth, and does not idle. */
+/**
+ * What autovacuum goes by while a run rewrites a table: it starts at a fiftieth of dead rows instead of a
+ * fifth, and does not idle.
+ */
 const DURING: Readonly<Record<string, string>> = Object.fromEntries(
   ['', 'toast.'].flatMap((prefix) => [
     [`${prefix}autovacuum_enabled`, 'true'],
@@ -53,8 +56,8 @@ export function vacuumAdvice(
 }
 
 /**
- * Lets autovacuum follow a run closely, and remembers what was set before; both or neither. What was remembered already,
- * by a run that was killed, stays what will be put back.
+ * Lets autovacuum follow a run closely, and remembers what was set before; both or neither. What was remembered
+ * already, by a run that was killed, stays what will be put back.
  */
 export async function tuneVacuum(db: Database, table: string): Promise<void> {
   await booksOfVacuum(db.sql);

@@ -1,6 +1,9 @@
 /** Told how a run goes on. */
 export interface Watcher {
-  /** Called after each batch, and twice a second while the job rests. `scannedBefore`: what earlier processes had scanned of the sweep that this one continued. */
+  /**
+   * Called after each batch, and twice a second while the job rests. `scannedBefore`: what earlier processes had
+   * scanned of the sweep that this one continued.
+   */
   progress(at: {
     sweep: number;
     scanned: number;

@@ -5,8 +5,8 @@ import type { JobConfig } from './config.js';
 import { TableError } from './tokenTable.js';
 
 /**
- * How PostgreSQL prints ids must not depend on role, database or server: values are sealed with the id's text. What the URL
- * itself sets (`options=-c TimeZone=…`) counts, so that what was sealed under other settings can be read.
+ * How PostgreSQL prints ids must not depend on role, database or server: values are sealed with the id's text. What the
+ * URL itself sets (`options=-c TimeZone=…`) counts, so that what was sealed under other settings can be read.
  */
 const SETTINGS = {
   TimeZone: 'UTC',

@@ -54,7 +54,8 @@ export function composeGateway(parts: Parts): Gateway {
     readPolicy: config.tokenReadPolicy,
     onUse: metrics.keyUse,
   });
-  // Anybody can send any cookie: none of them counts as a stored value that did not open, and none was ever written in an older format.
+  // Anybody can send any cookie: none of them counts as a stored value that did not open, and none was ever
+  // written in an older format.
   const cookieEncryption = new TokenEncryption({ keyring, readPolicy: 'v2' });
   const client = new KeycloakClient({
     ...parts.embedded.keycloak,
@@ -145,7 +146,8 @@ function healthOf(
       database: { reason: database, needed: true },
       clock: { reason: problems.clock(), needed: true },
       cache: { reason: cache.healthy() ? null : 'no connection (REDIS_URL)', needed: false },
-      // Once its metadata is known, sessions with a live access token do without it: nobody is helped when all instances are taken out of service.
+      // Once its metadata is known, sessions with a live access token do without it: nobody is helped when all
+      // instances are taken out of service.
       provider: {
         reason:
           provider.reason ?? (breaker.isOpen ? 'the provider is left alone for a while' : null),

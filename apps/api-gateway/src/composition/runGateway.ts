@@ -30,7 +30,9 @@ import { prepareStorage, type Storage } from './storage.js';
 import { sweep } from './sweep.js';
 import { answerPrimary } from './workers/answering.js';
 
-/** Where PostgreSQL answers, the first request finds the schema there; a liveness probe does not wait longer than this. */
+/**
+ * Where PostgreSQL answers, the first request finds the schema there; a liveness probe does not wait longer than this.
+ */
 const STORAGE_HEAD_START_MS = 1_000;
 /** For the last lines of the log, where its target is slow. */
 const LAST_LINES_MS = 1_000;
@@ -47,7 +49,10 @@ interface Running {
   readonly watches: readonly { stop: () => void }[];
 }
 
-/** Starts the gateway and resolves once it listens; it runs until the process is asked to end. @throws StartError, ConfigError */
+/**
+ * Starts the gateway and resolves once it listens; it runs until the process is asked to end.
+ * @throws StartError, ConfigError
+ */
 export async function runGateway(config: Config): Promise<void> {
   const metrics = createMetrics();
   const { log, target } = openLog(config.logLevel, metrics);

@@ -9,7 +9,10 @@ export interface Signals {
   ask(toStop: (signal: string) => Promise<void>): void;
 }
 
-/** Until there is something to finish a signal ends the process at once, and so does the second one of somebody who insists. */
+/**
+ * Until there is something to finish a signal ends the process at once, and so does the second
+ * one of somebody who insists.
+ */
 export function takeSignals(): Signals {
   let stop: ((signal: string) => Promise<void>) | null = null;
   let asked: number | null = null;

@@ -37,8 +37,8 @@ export async function withoutLogin(gateway: Gateway, request: Request): Promise<
 
 /**
  * Where the browser goes after a response that belongs to a login and logs nobody in; null: nowhere, a page says why. A
- * login with `prompt=none` goes back and says so; one whose code was used before, or that came too late, to where it was
- * going if the person is logged in by now; one that came too late begins anew otherwise, once.
+ * login with `prompt=none` goes back and says so; one whose code was used before, or that came too late, to where it
+ * was going if the person is logged in by now; one that came too late begins anew otherwise, once.
  */
 export async function afterRefusal(
   gateway: Gateway,

@@ -216,7 +216,8 @@ function providerIdleSeconds(
 /**
  * Writes session and tokens, and ends what they replace, in one transaction; the cookie's value exists here and in the
  * answer only. A login in a browser that still has a session ends that one here (`previous`: hashes of the cookies that
- * the browser had when it set out and has now): where the new one hangs on the same session of the provider, that goes on.
+ * the browser had when it set out and has now): where the new one hangs on the same session of
+ * the provider, that goes on.
  */
 async function begin(
   gateway: Gateway,

@@ -3,7 +3,9 @@ import { isAuthError, type TokenEncryption } from '@session-gateway/keycloak-aut
 import { Type, type Static } from '@sinclair/typebox';
 import { Value } from '@sinclair/typebox/value';
 
-/** What must survive between authorization request and response. It travels in a sealed cookie: nothing is stored here. */
+/**
+ * What must survive between authorization request and response. It travels in a sealed cookie: nothing is stored here.
+ */
 const LoginState = Type.Object({
   state: Type.String(),
   oidcNonce: Type.String(),
@@ -17,7 +19,10 @@ const LoginState = Type.Object({
   silent: Type.Optional(Type.Boolean()),
   /** What the provider was asked for besides, for a restart; missing where the cookie would grow too large. */
   parameters: Type.Optional(Type.Record(Type.String(), Type.String())),
-  /** The hash of the session cookie that the request carried, base64url: a Strict cookie does not come with the response. */
+  /**
+   * The hash of the session cookie that the request carried, base64url: a Strict cookie does
+   * not come with the response.
+   */
   previous: Type.Optional(Type.String()),
 });
 export type LoginState = Static<typeof LoginState>;
@@ -25,7 +30,9 @@ export type LoginState = Static<typeof LoginState>;
 /** Longer than Keycloak's own login lives (1,800 s): its late answer still finds where the login was going. */
 export const LOGIN_STATE_SECONDS = 3_600;
 
-/** Bytes of a cookie's name and value that leave room for its attributes: browsers take 4,096 of all (RFC 6265bis §5.6). */
+/**
+ * Bytes of a cookie's name and value that leave room for its attributes: browsers take 4,096 of all (RFC 6265bis §5.6).
+ */
 const MAX_COOKIE_BYTES = 3_900;
 /** Of all logins under way together: nginx takes 8 KB of cookies, and applications have theirs. */
 const MAX_BYTES_UNDER_WAY = 6_000;
@@ -53,7 +60,10 @@ export function sealLoginState(
   return seal(shorter);
 }
 
-/** The cookies of logins under way that have to go, the oldest first, so that one of `addedBytes` more does not make them too many. */
+/**
+ * The cookies of logins under way that have to go, the oldest first, so that one of `addedBytes` more
+ * does not make them too many.
+ */
 export function loginsToGiveUp(
   underWay: readonly { name: string; bytes: number }[],
   addedBytes: number,

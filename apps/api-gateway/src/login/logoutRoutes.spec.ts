@@ -8,7 +8,9 @@ import { logoutRoutes } from './logoutRoutes.js';
 const ORIGIN = 'https://app.example';
 const OWED = 'what-is-owed';
 
-/** A gateway with one session, whose end leaves `OWED` to the provider; `sent` is what the provider was told, and when. */
+/**
+ * A gateway with one session, whose end leaves `OWED` to the provider; `sent` is what the provider was told, and when.
+ */
 function gatewayWith(logoutOrder: 'server' | 'browser', idToken: string | null) {
   const sent: string[] = [];
   const publicUrl = new URL(ORIGIN);

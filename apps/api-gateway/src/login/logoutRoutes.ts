@@ -92,9 +92,9 @@ export function logoutRoutes(gateway: Gateway): AnyElysia {
 }
 
 /**
- * Ends the provider's session and resolves with where the browser goes on. With LOGOUT_ORDER=browser it goes there first,
- * since Keycloak shows the frames of front-channel clients only while its session lives: the server follows when the
- * browser is back, by `state`, or after a while. That takes a hint; without one Keycloak would ask the person.
+ * Ends the provider's session and resolves with where the browser goes on. With LOGOUT_ORDER=browser it goes there
+ * first, since Keycloak shows the frames of front-channel clients only while its session lives: the server follows when
+ * the browser is back, by `state`, or after a while. That takes a hint; without one Keycloak would ask the person.
  */
 async function leadToProvider(
   { client, config, providerLogouts }: Gateway,
@@ -122,7 +122,10 @@ const NOT_FROM_THE_PROVIDER: ReadonlySet<string> = new Set<RefusalReason>([
 ]);
 const REFUSAL_PAUSE_MS = 60_000;
 
-/** Notes refused logout tokens. A row for each reason in a minute is enough to look into: a flood must not fill the table. */
+/**
+ * Notes refused logout tokens. A row for each reason in a minute is enough to look into: a
+ * flood must not fill the table.
+ */
 function refusals({
   events,
 }: Gateway): (

@@ -7,14 +7,17 @@ const MOST_IN_A_ROW = 3;
 const RESTARTED = /^[\w-]+\.([1-9])\.([0-9a-z]{1,8})$/;
 
 /**
- * How often a login was begun anew travels in its `state`, through the provider and back: a browser that keeps no cookies
- * could not say. Nobody vouches for it, and it decides between a redirect to the login and a page only.
+ * How often a login was begun anew travels in its `state`, through the provider and back: a browser that keeps no
+ * cookies could not say. Nobody vouches for it, and it decides between a redirect to the login and a page only.
  */
 export function stateEnding(restarts: number, now: number): string {
   return restarts === 0 ? '' : `.${restarts}.${Math.floor(now / 1000).toString(36)}`;
 }
 
-/** The how-manieth restart the next one would be; null: it is enough, and a page says so. `state`: of the login that failed. */
+/**
+ * The how-manieth restart the next one would be; null: it is enough, and a page says so. `state`:
+ * of the login that failed.
+ */
 export function nextRestart(state: string, now: number): number | null {
   const [, count, at] = RESTARTED.exec(state) ?? [];
   if (count === undefined || at === undefined) return 1;

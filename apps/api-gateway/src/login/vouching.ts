@@ -46,8 +46,8 @@ export async function validLogout(
 }
 
 /**
- * What a request shows that only a browser with a login under way, or the provider, can have: it is answered however many
- * others from its address were refused. The name tells one such thing from another.
+ * What a request shows that only a browser with a login under way, or the provider, can have: it is answered however
+ * many others from its address were refused. The name tells one such thing from another.
  * @returns null for a request that shows nothing of the kind
  */
 export async function vouches(

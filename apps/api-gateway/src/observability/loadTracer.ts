@@ -1,7 +1,9 @@
 import type { Log } from './logging.js';
 import type { Tracer } from './tracer.js';
 
-/** The tracer of the settings, or null where traces go nowhere: OpenTelemetry's SDK is loaded only when it is needed. */
+/**
+ * The tracer of the settings, or null where traces go nowhere: OpenTelemetry's SDK is loaded only when it is needed.
+ */
 export async function loadTracer(
   {
     otlpEndpoint,

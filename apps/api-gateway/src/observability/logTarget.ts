@@ -108,8 +108,8 @@ export class LogTarget {
 
 /**
  * Standard output as a target. Node writes synchronously to files there, and gives up at the first error; so files and
- * devices are written by their descriptor. It waits for a terminal as long as that takes nothing, so terminals are opened
- * once more, not to be waited for. Pipes and sockets are left to Node, which does not block on them.
+ * devices are written by their descriptor. It waits for a terminal as long as that takes nothing, so terminals are
+ * opened once more, not to be waited for. Pipes and sockets are left to Node, which does not block on them.
  */
 export function sinkOf(
   stream: Writable & { readonly fd: number; readonly isTTY?: boolean },

@@ -77,7 +77,8 @@ export function createMetrics(): Metrics {
     labelNames: ['kid', 'operation'] as const,
     registers: [registry],
   });
-  // Each session check counts one: in plain numbers until somebody asks, since a counter's labels cost more than the check.
+  // Each session check counts one: in plain numbers until somebody asks, since a counter's labels
+  // cost more than the check.
   const lookups: Record<AnsweredBy, number> = { process: 0, cache: 0, database: 0 };
   new Counter({
     name: 'session_gateway_session_lookups_total',

@@ -7,7 +7,10 @@ import {
 import type { Log } from './logging.js';
 import type { Metrics } from './metrics.js';
 
-/** Codes of refusals and failures that have reasons (docs/operate/troubleshooting.md#every-reason), and the reason of one that has none of its own. */
+/**
+ * Codes of refusals and failures that have reasons (docs/operate/troubleshooting.md#every-reason), and the reason of
+ * one that has none of its own.
+ */
 const DEFAULTS = {
   bearer_invalid: 'missing',
   callback_rejected: 'no_login_state',

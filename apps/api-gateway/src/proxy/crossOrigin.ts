@@ -7,8 +7,9 @@ const METHODS = 'GET, HEAD, POST, PUT, PATCH, DELETE';
 const MAX_AGE_SECONDS = '600';
 
 /**
- * Lets pages of a route's origins call it and read the answers, refusals too (Fetch §3.2), and answers their preflights.
- * Never with credentials: a browser does not show them what was asked with a cookie, so only a bearer token is of use.
+ * Lets pages of a route's origins call it and read the answers, refusals too (Fetch §3.2), and answers
+ * their preflights. Never with credentials: a browser does not show them what was asked with a cookie, so
+ * only a bearer token is of use.
  * @returns whether the request was a preflight, and is answered
  */
 export function shareWithOrigins(

@@ -21,9 +21,15 @@ const IDEMPOTENT = new Set(['GET', 'HEAD', 'OPTIONS', 'PUT', 'DELETE']);
 const BODILESS = new Set([204, 304]);
 
 export interface Proxy {
-  /** Authenticates, then streams the request to the route's upstream and its answer back. Throws only before anything was sent. */
+  /**
+   * Authenticates, then streams the request to the route's upstream and its answer back. Throws only
+   * before anything was sent.
+   */
   forward(route: GatewayRoute, request: IncomingMessage, response: ServerResponse): Promise<void>;
-  /** The same for a WebSocket: what follows the handshake passes in both directions until a side, or the session, ends. Resolves with the status that the client got. */
+  /**
+   * The same for a WebSocket: what follows the handshake passes in both directions until a side, or the session, ends.
+   * Resolves with the status that the client got.
+   */
   tunnel(
     route: GatewayRoute,
     request: IncomingMessage,
@@ -88,7 +94,8 @@ export function createProxy(gateway: Gateway): Proxy {
         // As for a body that does not come: the server ends connections that take nothing for so long.
         socket.setTimeout(route.timeoutMs);
         beginAnswer(response, upstream.statusCode, rawHeaders(upstream), route, gateway);
-        // The head of a stream is news too; one of known length goes out with its first bytes. Node's `flushHeaders` would write it as UTF-8.
+        // The head of a stream is news too; one of known length goes out with its first bytes. Node's
+        // `flushHeaders` would write it as UTF-8.
         if (!response.hasHeader('content-length')) response.write('', 'latin1');
       } catch (error) {
         upstream.body.destroy();
@@ -162,7 +169,9 @@ async function send(
 const mayRepeat = (request: IncomingMessage): boolean =>
   IDEMPOTENT.has(request.method ?? '') && !hasBody(request);
 
-/** The upstream closed a connection that had served before just as this request came: as good as none (RFC 9112 §9.3.1). */
+/**
+ * The upstream closed a connection that had served before just as this request came: as good as none (RFC 9112 §9.3.1).
+ */
 function wasStale(error: unknown): boolean {
   if (error instanceof undiciErrors.SocketError) return (error.socket?.bytesRead ?? 0) > 0;
   return (error as NodeJS.ErrnoException | undefined)?.code === 'ECONNRESET';
@@ -256,8 +265,9 @@ function watchBody(
 }
 
 /**
- * Sends on a body until all of it is out or either side is gone; a client that goes has the request aborted, and with it
- * the body. Node's `pipeline` would do, but builds an AbortController and an exception for every answer that ends well.
+ * Sends on a body until all of it is out or either side is gone; a client that goes has the request
+ * aborted, and with it the body. Node's `pipeline` would do, but builds an AbortController and an exception
+ * for every answer that ends well.
  */
 function passOn(body: Dispatcher.ResponseData['body'], response: ServerResponse): Promise<void> {
   return new Promise((resolve) => {

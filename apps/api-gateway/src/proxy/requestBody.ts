@@ -2,9 +2,9 @@ import type { IncomingMessage } from 'node:http';
 import { Readable } from 'node:stream';
 
 /**
- * A request's body on its way to the upstream. undici destroys the body of a request that fails, and Node would take the
- * client's connection with it before anybody can be told why. This stream can be destroyed: what has not been read of the
- * request then is read and thrown away.
+ * A request's body on its way to the upstream. undici destroys the body of a request that fails, and Node would take
+ * the client's connection with it before anybody can be told why. This stream can be destroyed: what has not been read
+ * of the request then is read and thrown away.
  */
 export class RequestBody extends Readable {
   readonly #request: IncomingMessage;

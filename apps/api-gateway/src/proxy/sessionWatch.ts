@@ -13,8 +13,8 @@ interface Watched {
 
 /**
  * Cuts what stays open for long (WebSockets, event streams) when what it was opened with ends: a session, however often
- * renewed, or a bearer token. PostgreSQL is asked about all open sessions at once, so that an end holds whichever instance
- * it happened on, with or without a cache; while it does not answer, only the known times count.
+ * renewed, or a bearer token. PostgreSQL is asked about all open sessions at once, so that an end holds whichever
+ * instance it happened on, with or without a cache; while it does not answer, only the known times count.
  */
 export class SessionWatch {
   readonly #gateway: Pick<Gateway, 'store' | 'now'>;

@@ -49,7 +49,8 @@ export async function requireAccess(
   } catch (error) {
     if (!(error instanceof TokenRefused)) throw error;
     if (caller.kind === 'bearer') throw new Problem('bearer_invalid', { cause: error.cause });
-    // The provider refuses what it gave: either it has ended the session, which a renewal brings to light, or the token is out of date.
+    // The provider refuses what it gave: either it has ended the session, which a renewal brings to light, or
+    // the token is out of date.
     const session = futile.has(route, caller.session.id)
       ? null
       : await gateway.refresher.refresh(caller.session);
@@ -124,7 +125,8 @@ async function accessOf(gateway: Gateway, route: GatewayRoute, caller: Caller): 
 function credentialsOf({ dpop }: Gateway, token: string): Credentials {
   if (credentialOf(token).thumbprint === null) return bearerToken(token);
   if (dpop?.binding(token) === 'ours') return boundToken(token);
-  // The key has been changed, or is set no more, without its having been there as a second one for a while: a renewal brings a token for ours.
+  // The key has been changed, or is set no more, without its having been there as a second one for a while: a
+  // renewal brings a token for ours.
   throw new TokenRefused('the token is bound to a key that this process does not have');
 }
 
@@ -179,7 +181,10 @@ function requireLevel({ client }: Gateway, { protect, acr }: GatewayRoute, calle
 const FUTILE_MS = 30_000;
 const MAX_FUTILE = 10_000;
 
-/** Remembers for a while where renewed tokens were refused as well, so that an upstream which always answers 401 does not make every request a refresh. */
+/**
+ * Remembers for a while where renewed tokens were refused as well, so that an upstream which always answers 401 does
+ * not make every request a refresh.
+ */
 export class FutileRenewals {
   readonly #until = new Map<string, number>();
 

@@ -3,9 +3,9 @@ import { type GatewayRoute, isOwnPath, isWithin } from '../settings/gatewayRoute
 type Place = Pick<GatewayRoute, 'path' | 'upstream' | 'stripPrefix'>;
 
 /**
- * A header field of an upstream's answer that names an address, as it is outside: the upstream's own origin and base path
- * are taken off, and a prefix that was stripped is put back. What cannot be reached through the route, and addresses of
- * others, stay as they are.
+ * A header field of an upstream's answer that names an address, as it is outside: the upstream's own origin and base
+ * path are taken off, and a prefix that was stripped is put back. What cannot be reached through the route, and
+ * addresses of others, stay as they are.
  */
 export function translated(name: string, value: string, route: Place): string {
   switch (name) {
@@ -49,7 +49,10 @@ function outsidePath(path: string, route: Place): string {
   return isWithin(prefix, plain(rest)) ? rest : prefix + rest;
 }
 
-/** Without its Domain, which names the upstream, and with its Path as the browser sees it. `__Host-` cookies have no other path than `/`. */
+/**
+ * Without its Domain, which names the upstream, and with its Path as the browser sees it. `__Host-` cookies
+ * have no other path than `/`.
+ */
 function translatedCookie(cookie: string, route: Place): string {
   const [pair = '', ...attributes] = cookie.split(';');
   const isForHost = /^\s*__host-/i.test(pair);

@@ -18,8 +18,8 @@ export type Credentials = Readonly<Record<string, string | null>>;
 
 /**
  * The header fields for the upstream: first the gateway's own, since a server that reads only so many fields drops the
- * last; then the client's, as they came and in their order, without what is the gateway's to say, what applications take
- * for an identity, and what the route drops.
+ * last; then the client's, as they came and in their order, without what is the gateway's to say, what applications
+ * take for an identity, and what the route drops.
  */
 export function requestHeaders(
   { config, cookies }: Pick<Gateway, 'config' | 'cookies'>,
@@ -50,8 +50,8 @@ export function requestHeaders(
 
 /**
  * Begins the client's answer with an upstream's status and header fields, each as often as it came: none of this hop's,
- * no Set-Cookie that would overwrite the gateway's own cookies, nothing that holds for the whole host, and no leave for caches behind a login. The fields with
- * a name replace what was set under it before.
+ * no Set-Cookie that would overwrite the gateway's own cookies, nothing that holds for the whole host, and no leave for
+ * caches behind a login. The fields with a name replace what was set under it before.
  * @throws Problem `upstream_unavailable` for what Node does not send; then nothing of the upstream's is set
  */
 export function beginAnswer(
@@ -130,7 +130,9 @@ function maySet(
   return false;
 }
 
-/** RFC 6265bis §5.7: what stands before the first `=` of the first part; a part without one is a value without a name. */
+/**
+ * RFC 6265bis §5.7: what stands before the first `=` of the first part; a part without one is a value without a name.
+ */
 function setCookieName(setCookie: string): string {
   const [pair = ''] = setCookie.split(';', 1);
   const equals = pair.indexOf('=');

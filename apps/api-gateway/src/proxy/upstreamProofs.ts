@@ -35,7 +35,10 @@ export async function proven(
   };
 }
 
-/** Keeps the nonce that an answer brings (§8.2); whether it was refused for want of that nonce (§9), and so never looked at. */
+/**
+ * Keeps the nonce that an answer brings (§8.2); whether it was refused for want of that nonce
+ * (§9), and so never looked at.
+ */
 export function asksForNonce(
   { dpop }: Pick<Gateway, 'dpop'>,
   route: GatewayRoute,

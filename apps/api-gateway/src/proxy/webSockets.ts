@@ -37,7 +37,10 @@ const LAST_WORDS_MS = 10_000;
 const CLIENT_CLOSED = 499;
 
 export interface Tunnels {
-  /** The status that the client got: 101, or the upstream's own where it would not switch; 499 when it went away meanwhile. */
+  /**
+   * The status that the client got: 101, or the upstream's own where it would not switch; 499
+   * when it went away meanwhile.
+   */
   readonly open: (
     route: GatewayRoute,
     request: IncomingMessage,
@@ -52,8 +55,8 @@ export const isWebSocketUpgrade = (request: IncomingMessage): boolean =>
   request.method === 'GET' && request.headers.upgrade?.toLowerCase() === 'websocket';
 
 /**
- * WebSockets as two sockets that are joined after the upstream's handshake: frames pass untouched, with the sockets' own
- * back-pressure. A tunnel lives as long as what it was opened with (`SessionWatch`).
+ * WebSockets as two sockets that are joined after the upstream's handshake: frames pass untouched, with the sockets'
+ * own back-pressure. A tunnel lives as long as what it was opened with (`SessionWatch`).
  */
 export function createTunnels(
   gateway: Gateway,
@@ -85,7 +88,8 @@ export function createTunnels(
       [upstream, client],
     ] as const) {
       socket.once('close', (failed: boolean) => {
-        // What a side said before it left, its Close frame at least, still goes to the other one, which then leaves by itself.
+        // What a side said before it left, its Close frame at least, still goes to the other one,
+        // which then leaves by itself.
         if (failed || other.destroyed || !other.writableEnded) cut();
         else overdue = setTimeout(cut, LAST_WORDS_MS);
       });

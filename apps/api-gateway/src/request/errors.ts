@@ -36,7 +36,10 @@ interface ProblemKind {
   readonly clearsCookie?: true;
 }
 
-/** Code to status, title, way on and cookie effect; the only place where that is decided. Its pages have their own words. */
+/**
+ * Code to status, title, way on and cookie effect; the only place where that is decided. Its
+ * pages have their own words.
+ */
 export const PROBLEMS: Readonly<Record<ProblemCode, ProblemKind>> = {
   session_not_found: {
     status: 401,
@@ -136,7 +139,9 @@ export const PROBLEMS: Readonly<Record<ProblemCode, ProblemKind>> = {
   },
 };
 
-/** Every 401 says what would do (RFC 9110 §15.5.2). No scheme is registered for a cookie; browsers pass over this one. */
+/**
+ * Every 401 says what would do (RFC 9110 §15.5.2). No scheme is registered for a cookie; browsers pass over this one.
+ */
 const LOGIN_CHALLENGE = 'Cookie form-action="/auth/login"';
 /** A bearer token is asked for and none came: no error code then (RFC 6750 §3.1). */
 export const BEARER_CHALLENGE = 'Bearer';
@@ -152,8 +157,8 @@ export class Problem extends Error {
   readonly #challenge: string | undefined;
 
   /**
-   * `allow`: the methods that would do, which a 405 has to say (RFC 9110 §15.5.6). `challenge`: what a 401 asks for where
-   * that is not what its code asks for.
+   * `allow`: the methods that would do, which a 405 has to say (RFC 9110 §15.5.6). `challenge`: what a 401 asks for
+   * where that is not what its code asks for.
    */
   constructor(
     readonly code: ProblemCode,

@@ -15,8 +15,8 @@ const HOP_BY_HOP = new Set([
 ]);
 
 /**
- * What only the gateway tells an upstream: who asks, from where, and for which path. `Proxy` is among them since CGI makes
- * `HTTP_PROXY` of it, which HTTP clients take for their proxy (CVE-2016-5385).
+ * What only the gateway tells an upstream: who asks, from where, and for which path. `Proxy` is among them since CGI
+ * makes `HTTP_PROXY` of it, which HTTP clients take for their proxy (CVE-2016-5385).
  */
 const GATEWAYS_OWN =
   /^(x-auth-.*|x-forwarded(-.*)?|forwarded|x-real-ip|x-original-.*|x-rewrite-url|proxy)$/;
@@ -133,8 +133,8 @@ export const isTakenForIdentity = (key: string): boolean =>
   IDENTITY.has(key) || IDENTITY_FAMILY.test(key);
 
 /**
- * What holds for every upstream behind this host, or for the gateway's own cookies and pages: no single upstream may say
- * it. `NEL` would report the addresses of requests to the gateway, with their codes.
+ * What holds for every upstream behind this host, or for the gateway's own cookies and pages: no single upstream may
+ * say it. `NEL` would report the addresses of requests to the gateway, with their codes.
  */
 const SAID_FOR_THE_HOST = new Set([
   'alt-svc',

@@ -22,7 +22,8 @@ async function readText(request: Request, maxBytes: number): Promise<string> {
   const announced = request.headers.get('content-length');
   if (announced !== null) {
     if (Number(announced) > maxBytes) throw new Problem('request_too_large');
-    // At once, straight from the connection: the web's streams of a flood of forms would be hundreds of megabytes to collect.
+    // At once, straight from the connection: the web's streams of a flood of forms would be
+    // hundreds of megabytes to collect.
     return request.text();
   }
   const chunks: Uint8Array[] = [];

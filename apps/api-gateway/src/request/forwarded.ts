@@ -35,8 +35,8 @@ export function parseTrustedProxies(list: string): TrustedProxies | null {
 }
 
 /**
- * Follows `X-Forwarded-For` from the connection's own address backwards, as long as a trusted proxy vouches for the next
- * address: the first that nobody vouches for is the client.
+ * Follows `X-Forwarded-For` from the connection's own address backwards, as long as a trusted proxy vouches for the
+ * next address: the first that nobody vouches for is the client.
  */
 export function hopsOf(request: Asked, trusted: TrustedProxies): Hops {
   const peer = peerOf(request);
@@ -63,8 +63,8 @@ const peerOf = ({ socket }: Pick<Asked, 'socket'>): string =>
 
 /**
  * The header fields that tell an upstream where a request came from, in the customary spelling and in that of RFC 7239.
- * Scheme and host are those of PUBLIC_URL, the only address that is served: a proxy that does not set `X-Forwarded-Proto`
- * and `-Host` passes on what the client wrote there.
+ * Scheme and host are those of PUBLIC_URL, the only address that is served: a proxy that does not set
+ * `X-Forwarded-Proto` and `-Host` passes on what the client wrote there.
  */
 export function forwardedHeaders(hops: Hops, { protocol, host }: URL): string[] {
   const proto = protocol.slice(0, -1);

@@ -12,7 +12,8 @@ export interface LoginWanted {
 
 /**
  * The path and query of a login, `/auth/login?…`. Every redirect and every link to the login is made here, so that each
- * takes the same along. Behind another proxy the answer may stand under an application's address: put the origin before it.
+ * takes the same along. Behind another proxy the answer may stand under an application's address:
+ * put the origin before it.
  */
 export function loginAddress({ back, origin, acrValues }: LoginWanted): string {
   const returnTo = back.startsWith('/auth/') ? '/' : wayBack(back, origin);

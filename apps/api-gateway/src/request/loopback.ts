@@ -41,7 +41,10 @@ export function isFromThisMachine({ socket, headers }: Asked, listenHost: string
   return isLoopbackHost(host) || host === listenHost || host === socket.localAddress;
 }
 
-/** Each entry of a list, without port, brackets, quotes and the parameters of `Forwarded`; what is no address stays none. */
+/**
+ * Each entry of a list, without port, brackets, quotes and the parameters of `Forwarded`; what
+ * is no address stays none.
+ */
 function addressesIn(list: string): string[] {
   return list.split(',').map((entry) => {
     const named = /(?:^|;)\s*for=([^;]*)/i.exec(entry)?.[1] ?? entry;

@@ -42,9 +42,9 @@ export function unambiguousPath(target: string): RequestPath | null {
 }
 
 /**
- * A decoded segment that is nothing but a parameter, or a name of dots of which a lenient server leaves nothing: `.` and
- * `..`, also with a parameter that is stripped before they are resolved (`..;x`), and `...` or `..:x`, of which what is
- * taken off first may leave `..`.
+ * A decoded segment that is nothing but a parameter, or a name of dots of which a lenient server leaves nothing: `.`
+ * and `..`, also with a parameter that is stripped before they are resolved (`..;x`), and `...` or `..:x`, of which
+ * what is taken off first may leave `..`.
  */
 function isDotSegment(segment: string): boolean {
   return segment.startsWith(';') || (segment.includes('.') && loosened(segment) === '');
@@ -54,10 +54,10 @@ function isDotSegment(segment: string): boolean {
 const PLAIN = /^[a-z0-9/_-]*$/;
 
 /**
- * A decoded path as lenient servers read it; the same text where they read nothing else. What follows a `?` or `#` is cut
- * off by a second decoder; Windows takes dots and blanks off the end of a name, and what follows a `:` (NTFS streams);
- * parameters, control characters and characters without width are passed over; compatible forms and letters with marks
- * become the letters that they look like (NFKC, best fit). A name of which nothing is left is none.
+ * A decoded path as lenient servers read it; the same text where they read nothing else. What follows a `?` or `#` is
+ * cut off by a second decoder; Windows takes dots and blanks off the end of a name, and what follows a `:` (NTFS
+ * streams); parameters, control characters and characters without width are passed over; compatible forms and letters
+ * with marks become the letters that they look like (NFKC, best fit). A name of which nothing is left is none.
  */
 export function loosened(decoded: string): string {
   if (PLAIN.test(decoded)) return decoded;

@@ -19,13 +19,19 @@ export function localPath(text: string, publicOrigin: string): string | null {
     : null;
 }
 
-/** Where a person comes back to after the login: what was asked for, without its query where that is too long to take along. */
+/**
+ * Where a person comes back to after the login: what was asked for, without its query where that
+ * is too long to take along.
+ */
 export const wayBack = (address: string, publicOrigin: string): string =>
   localPath(address, publicOrigin) ??
   localPath(address.split('?', 1)[0] ?? '/', publicOrigin) ??
   '/';
 
-/** A local path with one more parameter in its query, in place of any of that name. Name and value are letters, digits, `_` and `-`. */
+/**
+ * A local path with one more parameter in its query, in place of any of that name. Name and value are
+ * letters, digits, `_` and `-`.
+ */
 export function withParameter(path: string, name: string, value: string): string {
   const [, address = '', query = '', fragment = ''] =
     /^([^?#]*)(?:\?([^#]*))?(#.*)?$/s.exec(path) ?? [];

@@ -8,8 +8,9 @@ export const isSafeMethod = (method: string): boolean => SAFE_METHODS.has(method
 
 /**
  * Refuses a request that acts with the session cookie from another site: `Sec-Fetch-Site`, when sent, must be
- * `same-origin`; `Origin`, when sent, must be ours, or `null` beside `Sec-Fetch-Site: same-origin`; when neither is sent,
- * `X-CSRF: 1` must be. A page elsewhere can forge none of the three (Fetch Metadata; Fetch §3.1 forbidden header names).
+ * `same-origin`; `Origin`, when sent, must be ours, or `null` beside `Sec-Fetch-Site: same-origin`; when
+ * neither is sent, `X-CSRF: 1` must be. A page elsewhere can forge none of the three (Fetch Metadata; Fetch
+ * §3.1 forbidden header names).
  * @throws Problem `csrf_rejected`
  */
 export function requireSameOrigin(

@@ -4,7 +4,10 @@ export const DEFAULT_SESSION_COOKIE = 'session';
 /** What tells logins under way apart in the names of their cookies. */
 const LOGIN_COOKIE_ID = /^[A-Za-z0-9_-]{16}$/;
 
-/** The name of a cookie without its prefix: a token (RFC 6265 §4.1.1) that is neither a prefix nor the name of a login's cookie. */
+/**
+ * The name of a cookie without its prefix: a token (RFC 6265 §4.1.1) that is neither a prefix nor the
+ * name of a login's cookie.
+ */
 export const isSessionCookieName = (name: string): boolean =>
   /^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}$/.test(name) && !/^(__host-|__secure-|login-)/i.test(name);
 
@@ -39,7 +42,9 @@ export class GatewayCookies {
     return found !== null && /^[\x21-\x7e]{1,255}$/.test(found) ? found : null;
   }
 
-  /** Whether there is one to clear: a browser that did not send its cookie may have had a reason, and must not lose it. */
+  /**
+   * Whether there is one to clear: a browser that did not send its cookie may have had a reason, and must not lose it.
+   */
   carriesSession(header: string | null | undefined): boolean {
     return cookiePairs(header).some(({ name }) => name === this.sessionName);
   }
@@ -127,7 +132,9 @@ function cookiePairs(header: string | null | undefined): CookiePair[] {
   return pairs;
 }
 
-/** Without space and tab at its ends: `trim` would also take off what is no white space to a browser, such as U+00A0. */
+/**
+ * Without space and tab at its ends: `trim` would also take off what is no white space to a browser, such as U+00A0.
+ */
 function trimmed(text: string): string {
   let [from, to] = [0, text.length];
   while (from < to && isBlank(text[from])) from++;

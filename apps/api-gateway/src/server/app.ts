@@ -18,7 +18,10 @@ import { sessionsRoutes } from '../sessions/sessionsRoutes.js';
 import { reportRefusal } from '../observability/refusals.js';
 import { VERIFY_PATH } from '../sessions/verify.js';
 
-/** Everything that is thrown is answered as a problem. By default Elysia looks for the path behind a URL's eleventh character, and finds another one behind a short host. */
+/**
+ * Everything that is thrown is answered as a problem. By default Elysia looks for the path behind a URL's eleventh
+ * character, and finds another one behind a short host.
+ */
 export function emptyApp(gateway: Gateway) {
   const app = new Elysia({ adapter: WebStandardAdapter, handler: { standardHostname: false } });
   return app.onError(({ error, code, request }) =>

@@ -2,7 +2,10 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { Problem } from '../request/errors.js';
 import type { Connections } from './connections.js';
 
-/** The body of a request that is answered here has so long to arrive, and so has the rest of any body once its answer is out. */
+/**
+ * The body of a request that is answered here has so long to arrive, and so has the rest of any
+ * body once its answer is out.
+ */
 const BODY_MS = 15_000;
 
 /** What the work comes to, unless the request's body takes too long. @throws Problem `request_timeout` */
@@ -20,8 +23,8 @@ export async function withinBodyTime<Result>(
 }
 
 /**
- * Ends the connection when the rest of a body that nobody waits for any more does not come to its end, or is broken: its
- * request has been answered, and gets no second answer.
+ * Ends the connection when the rest of a body that nobody waits for any more does not come to its end, or is broken:
+ * its request has been answered, and gets no second answer.
  */
 export function boundRestOfBody(
   request: IncomingMessage,

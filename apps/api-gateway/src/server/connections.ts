@@ -14,7 +14,9 @@ export const KEEP_ALIVE_MS = 65_000;
 const UNREAD_MS = 60_000;
 /** How often connections are looked for that stay busy without asking for anything. */
 const IDLE_CHECK_MS = 5_000;
-/** Answers that may be outstanding on one connection. Nobody pipelines more; each may hold a connection to an upstream. */
+/**
+ * Answers that may be outstanding on one connection. Nobody pipelines more; each may hold a connection to an upstream.
+ */
 const MAX_PIPELINED = 100;
 
 /** Why a connection was ended by us. */

@@ -26,9 +26,13 @@ export function ownName(path: string): string {
   return OWN_NAMES.has(name) ? name : 'unknown';
 }
 
-/** The path that a request is judged by, and forwarded with. Its body has to be framed in one way only, and its method must not hand out credentials. */
+/**
+ * The path that a request is judged by, and forwarded with. Its body has to be framed in one way only, and its method
+ * must not hand out credentials.
+ */
 export function judgedPath(gateway: Gateway, request: IncomingMessage): RequestPath {
-  // Node undoes the chunks and leaves it at that: what is under another coding would go up under a wrong name (RFC 9112 §6.1).
+  // Node undoes the chunks and leaves it at that: what is under another coding would go up under a
+  // wrong name (RFC 9112 §6.1).
   if (!/^chunked$/i.test(request.headers['transfer-encoding'] ?? 'chunked'))
     throw new Problem('request_invalid');
   // RFC 9112 §6.1: HTTP/1.0 knows no codings, and whoever passed such a request on may have read another body.
@@ -61,7 +65,8 @@ export function destination(
   const endOf = (path: string): GatewayRoute | null | 'own' =>
     own.test(path) ? 'own' : matchRoute(config.routes, path);
   const end = endOf(raw);
-  // Encoded letters, or parameters that some servers take off a segment, must not lead a request past a rule: all readings have to come to the same end.
+  // Encoded letters, or parameters that some servers take off a segment, must not lead a request past a rule: all
+  // readings have to come to the same end.
   if (
     (decoded !== raw && endOf(decoded) !== end) ||
     (decoded.includes(';') && endOf(decoded.replace(/;[^/]*/g, '')) !== end)
@@ -72,7 +77,10 @@ export function destination(
   return end;
 }
 
-/** A proxy's absolute form of our own address is as good as origin form (RFC 9112 §3.2.2); any other stays and is refused. */
+/**
+ * A proxy's absolute form of our own address is as good as origin form (RFC 9112 §3.2.2); any
+ * other stays and is refused.
+ */
 function originForm(target: string, publicHost: string): string {
   const match = /^https?:\/\/([^/?#]*)(\/.*)?$/i.exec(target);
   return match?.[1]?.toLowerCase() === publicHost ? (match[2] ?? '/') : target;

@@ -5,13 +5,16 @@ import type { Config } from '../settings/config.js';
 
 /** Pages that a login begins at. */
 const LOGIN_BEGINS = /^\/(auth\/login\/?|account)?(\?|$)/;
-/** Set on an address that was led here: a reverse proxy that writes a Host of its own must not send anybody around for ever. */
+/**
+ * Set on an address that was led here: a reverse proxy that writes a Host of its own must not
+ * send anybody around for ever.
+ */
 const LED = 'led=1';
 
 /**
- * Where a person goes on who opened the gateway under another host name than that of PUBLIC_URL, such as 127.0.0.1 or one
- * with `www.`: the provider leads back to PUBLIC_URL, where the browser has none of the cookies of that name. Null: here
- * is right, or nobody can tell. Ports do not count: cookies know none (RFC 6265 §8.5).
+ * Where a person goes on who opened the gateway under another host name than that of PUBLIC_URL, such as 127.0.0.1 or
+ * one with `www.`: the provider leads back to PUBLIC_URL, where the browser has none of the cookies of that name. Null:
+ * here is right, or nobody can tell. Ports do not count: cookies know none (RFC 6265 §8.5).
  */
 export function publicAddress(
   { publicUrl }: Pick<Config, 'publicUrl'>,

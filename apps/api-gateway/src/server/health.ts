@@ -4,8 +4,8 @@ import type { Gateway } from '../gateway.js';
 
 /**
  * Liveness: the process answers. Readiness: it can serve, and will for a while. A dependency that is away and that the
- * gateway can do without for some time shows in its entry, but makes nothing unready. Why is told on the management port
- * only: strangers learn no names of hosts and roles.
+ * gateway can do without for some time shows in its entry, but makes nothing unready. Why is told on the management
+ * port only: strangers learn no names of hosts and roles.
  */
 export function healthRoutes(
   gateway: Pick<Gateway, 'health' | 'life'>,

@@ -63,7 +63,8 @@ export function fail(
       .end();
     return;
   }
-  // The rest of a body that does not move is not waited for, nor one whose length may be among the fields that are lost.
+  // The rest of a body that does not move is not waited for, nor one whose length may be among
+  // the fields that are lost.
   if (problem.code === 'request_timeout' || problem.code === 'headers_too_large')
     response.setHeader('Connection', 'close');
   const requestId = response.getHeader('x-request-id');

@@ -13,13 +13,15 @@ export interface Observed {
   readonly id: string;
   /** Runs work as this request's. */
   run<Result>(work: () => Result): Result;
-  /** Tells the trace and the log how it ended. `route`: a name out of a closed set, never the path that was asked for. */
+  /**
+   * Tells the trace and the log how it ended. `route`: a name out of a closed set, never the path that was asked for.
+   */
   ended(route: string, status: number): void;
 }
 
 /**
- * Gives a request its id, which is the caller's where that is a sane one, and which the upstream gets too. With a tracer
- * the upstream is asked as part of this request's span; without one the caller's trace passes untouched.
+ * Gives a request its id, which is the caller's where that is a sane one, and which the upstream gets too. With a
+ * tracer the upstream is asked as part of this request's span; without one the caller's trace passes untouched.
  */
 export function observed(
   { tracer, log }: Pick<Gateway, 'tracer' | 'log'>,

@@ -61,7 +61,10 @@ function rawAnswer(
   return `HTTP/1.1 ${problem.status} ${STATUS_TEXT[problem.status] ?? 'Refused'}\r\n${lines}\r\n${body}`;
 }
 
-/** What can still be made out of a request whose head is too large: mostly a browser with too many cookies, which come last. */
+/**
+ * What can still be made out of a request whose head is too large: mostly a browser with too many
+ * cookies, which come last.
+ */
 function readable({ code, rawPacket }: Unreadable): { method: string; header: HeaderReader } {
   const head = code === 'HPE_HEADER_OVERFLOW' ? (rawPacket?.toString('latin1') ?? '') : '';
   const mode = /\r\nsec-fetch-mode: *([a-z-]+)\r\n/i.exec(head)?.[1] ?? 'unknown';

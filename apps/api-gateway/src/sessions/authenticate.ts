@@ -14,7 +14,10 @@ export interface Authentication {
   readonly extend?: boolean;
 }
 
-/** The session cookie of a request, which an unsafe request may carry only with proof of same origin. @throws Problem `cookie_ambiguous`, `csrf_rejected` */
+/**
+ * The session cookie of a request, which an unsafe request may carry only with proof of same origin.
+ * @throws Problem `cookie_ambiguous`, `csrf_rejected`
+ */
 export function sessionCookie(
   { cookies, config }: Gateway,
   method: string,
@@ -26,8 +29,8 @@ export function sessionCookie(
 }
 
 /**
- * The caller of a request. An unsafe request that carries the session cookie must prove same origin first. Where both are
- * sent, a bearer token counts before the cookie, and an invalid one is an error, never a reason to fall back.
+ * The caller of a request. An unsafe request that carries the session cookie must prove same origin first. Where both
+ * are sent, a bearer token counts before the cookie, and an invalid one is an error, never a reason to fall back.
  * @throws Problem 401, 403 or 400; storage and provider faults as they are
  */
 export async function authenticate(
@@ -46,7 +49,10 @@ export async function authenticate(
   return { kind: 'session', session };
 }
 
-/** The live session of a request's cookie where this process knows it; null says nothing. @throws Problem as `authenticate` does */
+/**
+ * The live session of a request's cookie where this process knows it; null says nothing.
+ * @throws Problem as `authenticate` does
+ */
 export function knownSession(
   gateway: Gateway,
   method: string,
@@ -86,7 +92,10 @@ async function sessionOfCookie(
   throw new Problem('session_expired', asked);
 }
 
-/** RFC 6750 §2.1; the scheme is case-insensitive (RFC 9110 §11.1). Another scheme is none of ours. @throws Problem `bearer_invalid` where no token follows */
+/**
+ * RFC 6750 §2.1; the scheme is case-insensitive (RFC 9110 §11.1). Another scheme is none of ours.
+ * @throws Problem `bearer_invalid` where no token follows
+ */
 function bearerToken(authorization: string | null): string | null {
   if (!/^Bearer(?![!#$%&'*+.^_`|~0-9A-Za-z-])/i.test(authorization ?? '')) return null;
   const token = /^Bearer +([^\s,]+)$/i.exec(authorization ?? '')?.[1];

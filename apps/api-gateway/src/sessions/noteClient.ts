@@ -4,8 +4,9 @@ import { hopsOf, unbelievedPeer } from '../request/forwarded.js';
 import { noteRemoteAddress } from '../request/remoteAddress.js';
 
 /**
- * Makes the function that remembers whose address a request to the gateway's own routes has. It warns once of a peer that
- * names others although it is not trusted: a reverse proxy that TRUSTED_PROXIES lacks makes one address of all people.
+ * Makes the function that remembers whose address a request to the gateway's own routes has. It warns once
+ * of a peer that names others although it is not trusted: a reverse proxy that TRUSTED_PROXIES lacks makes
+ * one address of all people.
  */
 export function clientNoter({
   config,

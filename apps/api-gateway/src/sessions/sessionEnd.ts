@@ -13,8 +13,8 @@ export interface SessionEnd {
 }
 
 /**
- * When a session ends. The refresh token's end counts only where it will not move: background rounds renew the tokens of
- * a session in use before then.
+ * When a session ends. The refresh token's end counts only where it will not move: background rounds renew the tokens
+ * of a session in use before then.
  */
 export function sessionEnd(
   { store, config }: Pick<Gateway, 'store' | 'config'>,

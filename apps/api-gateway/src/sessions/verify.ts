@@ -16,11 +16,11 @@ export const asksForVerdict = (path: string): boolean =>
   path === VERIFY_PATH || path.startsWith(`${VERIFY_PATH}/`);
 
 /**
- * Answers a reverse proxy that asks about a request in its hands (nginx `auth_request`, Traefik, Envoy): 200 and who it is
- * from, or a problem. Asked about once for every request of an application, it is answered on Node's own objects, and
- * with any method, since Envoy asks with that of the request. Whoever names an unsafe one (Traefik in `X-Forwarded-Method`,
- * Kubernetes' ingress-nginx in `X-Original-Method`), it has to prove same origin. A bearer token is judged as on a route with
- * `auth: any`. With `login=redirect` a person without a session is taken to the login.
+ * Answers a reverse proxy that asks about a request in its hands (nginx `auth_request`, Traefik, Envoy): 200 and who it
+ * is from, or a problem. Asked about once for every request of an application, it is answered on Node's own objects,
+ * and with any method, since Envoy asks with that of the request. Whoever names an unsafe one (Traefik in
+ * `X-Forwarded-Method`, Kubernetes' ingress-nginx in `X-Original-Method`), it has to prove same origin. A bearer token
+ * is judged as on a route with `auth: any`. With `login=redirect` a person without a session is taken to the login.
  * @returns a promise only where the session had to be looked up elsewhere
  * @throws Problem 401, 403 or 400; storage faults as they are
  */
@@ -76,9 +76,9 @@ const originalMethod = (header: HeaderReader, asked: string): string =>
   header('x-forwarded-method') ?? header('x-original-method') ?? asked;
 
 /**
- * The address that the request in question was made to, without scheme and host: as a reverse proxy tells it in a header
- * field, or behind `for=`. What no address holds as it is (bytes beyond ASCII, which Node reads as Latin-1, a `#`, a `\\`)
- * is percent-encoded, so that the way back leads to the very same.
+ * The address that the request in question was made to, without scheme and host: as a reverse proxy tells it in a
+ * header field, or behind `for=`. What no address holds as it is (bytes beyond ASCII, which Node reads as Latin-1, a
+ * `#`, a `\\`) is percent-encoded, so that the way back leads to the very same.
  */
 export function originalAddress(url: string, header: HeaderReader): string {
   const told = ORIGINAL_ADDRESS.map(header).find((value) => value !== null);
@@ -88,7 +88,9 @@ export function originalAddress(url: string, header: HeaderReader): string {
     .replace(/[^!-~]|[#\\]/g, (byte) => percentEncoded(Buffer.from(byte, 'latin1')));
 }
 
-/** Whether the request in question is a WebSocket's handshake: proxies that take `Upgrade` off leave its other fields. */
+/**
+ * Whether the request in question is a WebSocket's handshake: proxies that take `Upgrade` off leave its other fields.
+ */
 export const asksForWebSocket = (header: HeaderReader): boolean =>
   /\bwebsocket\b/i.test(header('upgrade') ?? '') ||
   header('sec-websocket-key') !== null ||
@@ -98,8 +100,8 @@ const NO_QUERY = new URLSearchParams();
 
 /**
  * The parameters of a question that whoever set up the reverse proxy wrote. Those of the request in question are its
- * client's, and decide nothing: what stands behind a longer path or `for=` (Envoy puts it there), and a query that is also
- * that of the address in `X-Forwarded-Uri` or `X-Original-URI` (Caddy hangs it on).
+ * client's, and decide nothing: what stands behind a longer path or `for=` (Envoy puts it there), and a query that is
+ * also that of the address in `X-Forwarded-Uri` or `X-Original-URI` (Caddy hangs it on).
  */
 export function operatorsQuery(url: string, header: HeaderReader): URLSearchParams {
   const at = url.indexOf('?');

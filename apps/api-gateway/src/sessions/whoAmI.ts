@@ -20,8 +20,9 @@ interface Body {
 }
 
 /**
- * Answers `GET /auth/session` without a statement, on Node's own objects, where this process knows the session and whose
- * it is. False: the request is another, or has something in it to be judged, looked up or refused, and is not answered.
+ * Answers `GET /auth/session` without a statement, on Node's own objects, where this process knows the
+ * session and whose it is. False: the request is another, or has something in it to be judged, looked up or
+ * refused, and is not answered.
  */
 export type WhoAmI = (request: IncomingMessage, response: ServerResponse) => boolean;
 

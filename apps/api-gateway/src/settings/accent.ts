@@ -49,8 +49,8 @@ export interface Accent {
 }
 
 /**
- * BRAND_COLOR: one colour, for the light scheme, from which the dark one's is made; or two with a comma. Each can be read as
- * text on the pages' grounds, and under text; what cannot is refused with the nearest that can.
+ * BRAND_COLOR: one colour, for the light scheme, from which the dark one's is made; or two with a comma. Each can be
+ * read as text on the pages' grounds, and under text; what cannot is refused with the nearest that can.
  * @returns the colours, or what is wrong
  */
 export function parseAccent(text: string): Accent | string {

@@ -64,7 +64,9 @@ function readLogo(file: string | undefined, problems: string[]): Logo | null {
 }
 
 const PNG = Buffer.from([0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a]);
-/** What may stand before the element: a mark of the encoding, white space, the declaration, comments, a document type. */
+/**
+ * What may stand before the element: a mark of the encoding, white space, the declaration, comments, a document type.
+ */
 const SVG = /^\uFEFF?(?:\s|<\?[^>]*\?>|<!--[\s\S]*?-->|<!DOCTYPE\s+svg\b[^>[]*>)*<svg[\s>]/i;
 
 function typeOf(bytes: Buffer): Logo['type'] | null {

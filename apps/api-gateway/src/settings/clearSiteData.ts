@@ -1,6 +1,6 @@
 /**
- * What may go with a logout. Cookies may not: the directive would take those of sibling hosts too. A browser that clears
- * `storage` takes service workers and everything that pages keep.
+ * What may go with a logout. Cookies may not: the directive would take those of sibling hosts too. A browser that
+ * clears `storage` takes service workers and everything that pages keep.
  */
 export const CLEARED_SITE_DATA = ['cache', 'storage'] as const;
 export type ClearedSiteData = (typeof CLEARED_SITE_DATA)[number];

@@ -3,7 +3,9 @@ import { onFileChange } from './fileChanges.js';
 import type { Log } from '../observability/logging.js';
 import type { Metrics } from '../observability/metrics.js';
 
-/** Keeps the client with the secret that its file holds now: a secret that is replaced at the provider needs no restart. */
+/**
+ * Keeps the client with the secret that its file holds now: a secret that is replaced at the provider needs no restart.
+ */
 export function keepClientSecret(
   env: Environment,
   client: KeycloakClient,

@@ -100,7 +100,10 @@ export interface Config {
 
 export const DEFAULT_MANAGEMENT_PORT = 3001;
 
-/** `problems`: what is known to be wrong already with the keyring, which is then left out of `env`. @throws ConfigError with every problem at once */
+/**
+ * `problems`: what is known to be wrong already with the keyring, which is then left out of `env`.
+ * @throws ConfigError with every problem at once
+ */
 export function readConfig(env: Environment, problems: string[] = []): Config {
   const keyringRefused = problems.length > 0;
   const production = env['NODE_ENV'] === 'production';

@@ -6,7 +6,9 @@ import { Problem } from '../request/errors.js';
 import { isFromThisMachine } from '../request/loopback.js';
 import type { Config } from './config.js';
 
-/** What stands in for everything that is not configured. Development only: production never gets here without its own. */
+/**
+ * What stands in for everything that is not configured. Development only: production never gets here without its own.
+ */
 export interface EmbeddedParts {
   readonly databaseUrl: string;
   readonly encryptionKey: string | undefined;
@@ -24,7 +26,10 @@ export interface EmbeddedParts {
 const REALM_PATH = '/realms/neurotracker';
 const CLIENT_ID = 'api-gateway';
 
-/** Starts what is missing; the packages behind it are loaded only then. @throws ConfigError when DATA_DIR cannot be used */
+/**
+ * Starts what is missing; the packages behind it are loaded only then.
+ * @throws ConfigError when DATA_DIR cannot be used
+ */
 export async function startEmbeddedParts(config: Config): Promise<EmbeddedParts> {
   const missing = {
     DATABASE_URL: config.databaseUrl === undefined,

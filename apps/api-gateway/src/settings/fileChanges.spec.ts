@@ -14,7 +14,10 @@ afterEach(async () => {
   await rm(folder, { recursive: true });
 });
 
-/** Settles once a change has been noticed. The first look must be over before: what it sees is what later ones compare with. */
+/**
+ * Settles once a change has been noticed. The first look must be over before: what it sees is
+ * what later ones compare with.
+ */
 async function noticed(path: string, change: () => Promise<void>): Promise<void> {
   const seen = new Promise<void>((resolve) => {
     stop = onFileChange(path, resolve, 20);

@@ -99,7 +99,10 @@ const DEFAULT_TIMEOUT_MS = 60_000;
 /** Paths that are the gateway's own and cannot be routed away. */
 const OWN_PATHS = ['/auth', '/admin/sessions', '/account', '/health'];
 
-/** The routing table of a JSON text, and what is wrong with it; values are never repeated, since addresses may hold secrets. */
+/**
+ * The routing table of a JSON text, and what is wrong with it; values are never repeated, since
+ * addresses may hold secrets.
+ */
 export function parseRoutes(json: string | undefined): {
   routes: GatewayRoute[];
   problems: string[];
@@ -172,8 +175,8 @@ const covers = (prefix: string, path: string): boolean => prefix === '/' || isWi
 
 /**
  * Whether a server that reads a path leniently (`loosened`), or without regard to case, would come to a place under
- * another rule than the one that was found. A difference of case counts only where both rules lead to one server and let
- * different people in. What the rule's own path says literally is no such difference.
+ * another rule than the one that was found. A difference of case counts only where both rules lead to one server and
+ * let different people in. What the rule's own path says literally is no such difference.
  * @param route what `matchRoute` found for the path as it came
  */
 export function isUnderAnotherRule(
@@ -253,7 +256,8 @@ function semanticFault({
     return 'cors must be a list of origins, as browsers write them: https://app.example, without a path';
   if (typeof token === 'object' && auth === 'none')
     return 'a token for an audience needs a session or a bearer token, but auth is "none"';
-  // keycloak-connect looks at the first two parts only: with a third, another role than the one written would be asked for.
+  // keycloak-connect looks at the first two parts only: with a third, another role than the one
+  // written would be asked for.
   if (protect !== undefined && !/^[^:]+(:[^:]+)?$/.test(protect))
     return 'protect must be "realm:ROLE", "CLIENT:ROLE" or "ROLE"';
   if (passHeaders.some((name) => endsHere(fieldKey(name))))

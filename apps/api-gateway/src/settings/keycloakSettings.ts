@@ -59,7 +59,10 @@ export const DEFAULT_LOGIN_PARAMETERS: readonly string[] = [
   'kc_idp_hint',
   'kc_action',
 ];
-/** Only the gateway says these (OpenID Connect Core §3.1.2.1 and §6, RFC 7636, RFC 9126, RFC 9449 §10); the last is its own. */
+/**
+ * Only the gateway says these (OpenID Connect Core §3.1.2.1 and §6, RFC 7636, RFC 9126, RFC 9449
+ * §10); the last is its own.
+ */
 const NOT_FOR_CALLERS: ReadonlySet<string> = new Set([
   'client_id',
   'client_secret',

@@ -41,11 +41,17 @@ export interface KeysOptions {
 }
 
 const RETRY_MS = 2_000;
-/** What has been sealed is stored within this time, or not at all: waiting for a connection and for a statement takes less. */
+/**
+ * What has been sealed is stored within this time, or not at all: waiting for a connection and
+ * for a statement takes less.
+ */
 const STORED_WITHIN_MS = 5_000;
 const PATIENCE_MS = 30_000;
 
-/** The environment with its keyring in the clear. A Vault that does not answer at once is given half a minute. @throws AuthError `key_provider_unavailable` */
+/**
+ * The environment with its keyring in the clear. A Vault that does not answer at once is given half a minute.
+ * @throws AuthError `key_provider_unavailable`
+ */
 export async function loadKeyringAtStart(
   env: Environment,
   problems: string[],
@@ -106,8 +112,8 @@ export function keepKeys({
 
   const first = async (): Promise<void> => {
     const old = await confirmKeys(db, keyring, readPolicy);
-    // Before the first value is sealed, so that nobody retires a key that this process is about to use; and then the list
-    // once more, for what was announced before this process could be seen.
+    // Before the first value is sealed, so that nobody retires a key that this process is about to use; and then the
+    // list once more, for what was announced before this process could be seen.
     await report();
     const faults = await keyFaults(db.sql, keyring);
     if (faults.length > 0) {

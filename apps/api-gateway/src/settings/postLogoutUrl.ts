@@ -20,8 +20,8 @@ export function addressForPeople(text: string, publicUrl: URL): URL | undefined 
 }
 
 /**
- * Where the browser goes on to from `/auth/logged-out`; null: it stays on the gateway's own page; undefined: the text is
- * no address for people.
+ * Where the browser goes on to from `/auth/logged-out`; null: it stays on the gateway's own page; undefined: the text
+ * is no address for people.
  */
 export function parsePostLogoutUrl(
   text: string | undefined,

@@ -84,8 +84,8 @@ export class KeycloakClient {
   }
 
   /**
-   * Whether the realm's metadata is known, without which nothing can be asked of it, and why the provider is taken to be
-   * away just now, or null. Asks it every few seconds at most, and waits for less than one.
+   * Whether the realm's metadata is known, without which nothing can be asked of it, and why the provider is taken to
+   * be away just now, or null. Asks it every few seconds at most, and waits for less than one.
    */
   async health(): Promise<{ metadataKnown: boolean; reason: string | null }> {
     const reason = await this.#health.reason(() =>
@@ -233,10 +233,9 @@ export class KeycloakClient {
 
   /**
    * Spends a refresh token, within 5 s however many requests that takes. `subject` is the session's: it stands in where
-   * the answer brings no ID Token. Once the token is spent nothing but the answer itself can fail the call: its ID Token
-   * is believed for coming straight from the token endpoint (OpenID Connect Core §3.1.3.7), and userinfo that cannot be
-   * had is done without.
-   * A refusal counts only from a provider that goes by the configured issuer.
+   * the answer brings no ID Token. Once the token is spent nothing but the answer itself can fail the call: its ID
+   * Token is believed for coming straight from the token endpoint (OpenID Connect Core §3.1.3.7), and userinfo that
+   * cannot be had is done without. A refusal counts only from a provider that goes by the configured issuer.
    * @throws AuthError with reason `answer_lost` where the token may be spent although no answer came
    */
   async refresh(refreshToken: string, subject: string): Promise<TokenSet> {
@@ -294,8 +293,8 @@ export class KeycloakClient {
   }
 
   /**
-   * What Keycloak's authorization services say of one permission of our client (`RESOURCE` or `RESOURCE#SCOPE`), asked in
-   * the name of an access token, which authenticates the question (UMA 2.0 grant §3.3.1).
+   * What Keycloak's authorization services say of one permission of our client (`RESOURCE` or `RESOURCE#SCOPE`), asked
+   * in the name of an access token, which authenticates the question (UMA 2.0 grant §3.3.1).
    */
   async decision(accessToken: string, permission: string): Promise<Verdict> {
     const config = await this.#config();
@@ -345,8 +344,8 @@ export class KeycloakClient {
   }
 
   /**
-   * Ends the provider's session of a refresh token, for all its clients; also one whose token was spent. A provider that
-   * does not take that from server to server revokes the token instead (RFC 7009), which ends this client's part.
+   * Ends the provider's session of a refresh token, for all its clients; also one whose token was spent. A provider
+   * that does not take that from server to server revokes the token instead (RFC 7009), which ends this client's part.
    * @throws AuthError `provider_unavailable`, or `provider_rejected` (nothing has ended then)
    */
   async endSession(refreshToken: string): Promise<'ended' | 'already_over' | 'revoked'> {
@@ -504,13 +503,18 @@ export class KeycloakClient {
   }
 }
 
-/** A token that the endpoint refuses for good is done without it: Keycloak takes no lightweight ones there, and the ID Token may tell as much. */
+/**
+ * A token that the endpoint refuses for good is done without it: Keycloak takes no lightweight ones there, and the
+ * ID Token may tell as much.
+ */
 function absentIfRefused(error: unknown): null {
   if (refusesToken(error)) return null;
   throw error;
 }
 
-/** Userinfo that cannot be had is done without; about somebody else it counts, and says so (OpenID Connect Core §5.3.2). */
+/**
+ * Userinfo that cannot be had is done without; about somebody else it counts, and says so (OpenID Connect Core §5.3.2).
+ */
 function absentOrAnother(error: unknown): Record<string, unknown> | null {
   return error instanceof oidc.ClientError &&
     error.code === 'OAUTH_JSON_ATTRIBUTE_COMPARISON_FAILED'

@@ -32,9 +32,9 @@ interface Waiter {
 }
 
 /**
- * Keeps calls to one provider within what it can bear: so many at a time, none while it is known to be away, and after an
- * outage first one, then two, four, … so that its return is not its next end. People who wait take turns, however many
- * calls each of them waits for. A `Retry-After` is obeyed. Each process judges for itself.
+ * Keeps calls to one provider within what it can bear: so many at a time, none while it is known to be away, and after
+ * an outage first one, then two, four, … so that its return is not its next end. People who wait take turns, however
+ * many calls each of them waits for. A `Retry-After` is obeyed. Each process judges for itself.
  */
 export class CircuitBreaker {
   readonly #o: Required<CircuitBreakerOptions>;

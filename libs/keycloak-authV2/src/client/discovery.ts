@@ -34,7 +34,8 @@ export async function discover(
     },
     authenticate,
     {
-      // Whether http is acceptable at all was decided by the configuration. Metadata that is read at the internal address may name endpoints there.
+      // Whether http is acceptable at all was decided by the configuration. Metadata that is read at the internal
+      // address may name endpoints there.
       execute: [issuer, internalUrl].some((url) => url?.startsWith('http:'))
         ? [oidc.allowInsecureRequests]
         : [],

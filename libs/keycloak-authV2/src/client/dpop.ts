@@ -81,7 +81,10 @@ export class DpopKeys {
     return this.#keys.has(thumbprint) ? 'ours' : 'another';
   }
 
-  /** A proof for one request with a token that is `ours` (§4.2), with the server's latest nonce. `url` counts without query and fragment. */
+  /**
+   * A proof for one request with a token that is `ours` (§4.2), with the server's latest nonce. `url` counts
+   * without query and fragment.
+   */
   async proof(method: string, url: URL, accessToken: string): Promise<string> {
     const { token, thumbprint } = credentialOf(accessToken);
     const { pair, publicJwk } = this.#key(thumbprint);
@@ -144,8 +147,9 @@ async function importPair({ key }: SigningKey, algorithm: string): Promise<KeyPa
 const BOUND = /^DPoP ([A-Za-z0-9_-]{43}) (.+)$/s;
 
 /**
- * An access token as it is kept. One of type DPoP that does not name its key itself, since it is opaque, is kept with its
- * key's thumbprint before it: the two belong together in storage too. No access token has a blank in it (RFC 6750 §2.1).
+ * An access token as it is kept. One of type DPoP that does not name its key itself, since it is opaque, is
+ * kept with its key's thumbprint before it: the two belong together in storage too. No access token has a
+ * blank in it (RFC 6750 §2.1).
  */
 export function keptToken(token: string, type: string, thumbprint: string | undefined): string {
   return type === 'dpop' && thumbprint !== undefined && boundTo(token) === null

@@ -22,8 +22,8 @@ export function signedWith(
 }
 
 /**
- * Holds a login's ID Token to what openid-client leaves open: its signature, by the realm's keys even where TLS would do;
- * a `sub` of 1 to 255 characters; an `azp` that is ours; an `acr` that is one of those wanted (§3.1.3.7).
+ * Holds a login's ID Token to what openid-client leaves open: its signature, by the realm's keys even where TLS would
+ * do; a `sub` of 1 to 255 characters; an `azp` that is ours; an `acr` that is one of those wanted (§3.1.3.7).
  * @throws AuthError `callback_rejected`, or `provider_unavailable` when the keys cannot be fetched
  */
 export async function verifyIdToken(
@@ -47,8 +47,8 @@ export async function verifyIdToken(
 }
 
 /**
- * Whether a claim is a text that can name a person, a session or a token, and that PostgreSQL stores as it is: another one
- * must not become the same.
+ * Whether a claim is a text that can name a person, a session or a token, and that PostgreSQL stores as it is: another
+ * one must not become the same.
  */
 export const isIdentifier = (claim: unknown): claim is string =>
   typeof claim === 'string' &&

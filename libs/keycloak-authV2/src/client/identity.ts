@@ -13,7 +13,10 @@ export interface Identity {
   readonly roles: readonly string[] | null;
 }
 
-/** Roles as they are written everywhere here, from whichever claims hold them: access token first, then userinfo, then ID Token. */
+/**
+ * Roles as they are written everywhere here, from whichever claims hold them: access token first,
+ * then userinfo, then ID Token.
+ */
 export function rolesOf(...sources: Record<string, unknown>[]): string[] {
   for (const claims of sources) {
     const realm = roleNames(claims['realm_access']).map((role) => `realm:${role}`);
@@ -53,13 +56,18 @@ export function identityOf(
 
 const MAX_ACR_LENGTH = 255;
 
-/** The authentication context class that a token tells (OpenID Connect Core §2); null for none, or one that cannot be kept as it is. */
+/**
+ * The authentication context class that a token tells (OpenID Connect Core §2); null for none, or one
+ * that cannot be kept as it is.
+ */
 export function acrOf({ acr }: JWTPayload): string | null {
   if (typeof acr !== 'string' || acr === '' || acr.length > MAX_ACR_LENGTH) return null;
   return storable(acr) === acr ? acr : null;
 }
 
-/** Whether an authentication context class is one of those wanted: a list with blanks, as in `acr_values` (§3.1.2.1). */
+/**
+ * Whether an authentication context class is one of those wanted: a list with blanks, as in `acr_values` (§3.1.2.1).
+ */
 export const meetsAcr = (acr: string | null, wanted: string): boolean =>
   acr !== null && wanted.split(' ').includes(acr);
 
@@ -73,6 +81,9 @@ const roleNames = (access: unknown): string[] => {
     : [];
 };
 
-/** Without what PostgreSQL takes in no text or JSON, NUL and halves of surrogate pairs: a name must not keep tokens from being stored. A role would become another one, and is left out. */
+/**
+ * Without what PostgreSQL takes in no text or JSON, NUL and halves of surrogate pairs: a name must not keep tokens from
+ * being stored. A role would become another one, and is left out.
+ */
 const storable = (text: string): string =>
   Buffer.from(text.replaceAll('\0', ''), 'utf8').toString('utf8');

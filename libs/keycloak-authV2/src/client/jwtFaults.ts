@@ -22,7 +22,10 @@ export const COMPACT_JWT = /^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$/;
 
 export const CLOCK_TOLERANCE_SECONDS = 15;
 
-/** A `typ` header as RFC 7515 §4.1.9 has it compared: without case and `application/`. Any JSON may stand there: `none` for what is no text. */
+/**
+ * A `typ` header as RFC 7515 §4.1.9 has it compared: without case and `application/`. Any JSON may stand there:
+ * `none` for what is no text.
+ */
 export function mediaTypeOf(typ: unknown): string | undefined {
   if (typ === undefined) return undefined;
   return typeof typ === 'string' ? typ.toLowerCase().replace(/^application\//, '') : 'none';

@@ -14,9 +14,9 @@ export interface LookBudgetOptions {
 }
 
 /**
- * How often strangers may make us look for something at the provider. Within the burst a look is made at once; beyond it
- * all callers share the next one, for which they wait `refillMs` at most. Where looks bring nothing new over and over,
- * the callers are strangers, and are told to come again instead of waiting.
+ * How often strangers may make us look for something at the provider. Within the burst a look is made at once; beyond
+ * it all callers share the next one, for which they wait `refillMs` at most. Where looks bring nothing new over and
+ * over, the callers are strangers, and are told to come again instead of waiting.
  */
 export class LookBudget {
   readonly #o: Required<LookBudgetOptions>;

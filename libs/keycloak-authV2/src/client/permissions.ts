@@ -30,9 +30,9 @@ interface Remembered {
 }
 
 /**
- * Whether a token has permissions of our client (`RESOURCE` or `RESOURCE:SCOPE`, all of them) by Keycloak's authorization
- * services. A verdict is kept briefly under a hash of token and permissions, and callers who ask the same at once share
- * one question; a failure is never kept.
+ * Whether a token has permissions of our client (`RESOURCE` or `RESOURCE:SCOPE`, all of them) by Keycloak's
+ * authorization services. A verdict is kept briefly under a hash of token and permissions, and callers who ask the same
+ * at once share one question; a failure is never kept.
  */
 export class PermissionChecker {
   readonly #options: {

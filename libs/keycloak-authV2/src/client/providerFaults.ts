@@ -39,7 +39,9 @@ function grantRefusal(description: unknown): RefusalReason {
   );
 }
 
-/** An authorization response, or an answer to its code, that must not be accepted: openid-client's code and the rule. */
+/**
+ * An authorization response, or an answer to its code, that must not be accepted: openid-client's code and the rule.
+ */
 const UNACCEPTABLE: Readonly<Record<string, RefusalReason>> = {
   OAUTH_INVALID_RESPONSE: 'response_invalid',
   OAUTH_JWT_CLAIM_COMPARISON_FAILED: 'claim_invalid',

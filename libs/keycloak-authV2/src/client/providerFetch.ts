@@ -13,8 +13,8 @@ export type ProviderFetch = (url: string | URL, init?: RequestInit) => Promise<R
 const calls = new AsyncLocalStorage<Call>();
 
 /**
- * Runs a call to the provider, all of whose requests together get `ms`. `answerLost()` tells afterwards whether a refresh
- * token was sent and an answer to it did not arrive whole: it may be spent then.
+ * Runs a call to the provider, all of whose requests together get `ms`. `answerLost()` tells afterwards whether a
+ * refresh token was sent and an answer to it did not arrive whole: it may be spent then.
  */
 export async function providerCall<Result>(
   ms: number,

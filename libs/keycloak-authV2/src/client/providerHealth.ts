@@ -4,8 +4,8 @@ const FRESH_MS = 3_000;
 const WAIT_MS = 750;
 
 /**
- * Whether the provider answers: by the latest request to it, whoever sent that, or by a look at it where that is a while
- * ago. However many ask, one look at a time is under way, and none follows another at once.
+ * Whether the provider answers: by the latest request to it, whoever sent that, or by a look at it where that is a
+ * while ago. However many ask, one look at a time is under way, and none follows another at once.
  */
 export class ProviderHealth {
   readonly #now: () => number;
@@ -21,7 +21,10 @@ export class ProviderHealth {
     this.#now = now;
   }
 
-  /** `send`, with what came of each request noted. An answer counts, unless it says that the provider is overloaded or broken. */
+  /**
+   * `send`, with what came of each request noted. An answer counts, unless it says that the
+   * provider is overloaded or broken.
+   */
   watch(send: typeof fetch): typeof fetch {
     return async (input, init) => {
       try {

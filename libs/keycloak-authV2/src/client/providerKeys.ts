@@ -8,7 +8,9 @@ import {
 import { AuthError } from '../errors.js';
 import { LookBudget } from './lookBudget.js';
 
-/** Finds keys to verify with. `generation` tells key sets apart: another one, and verdicts by the last count no more. */
+/**
+ * Finds keys to verify with. `generation` tells key sets apart: another one, and verdicts by the last count no more.
+ */
 export type ProviderKeySet = JWTVerifyGetKey & { readonly generation?: number };
 
 type VerificationKey = Awaited<ReturnType<JWTVerifyGetKey>>;
@@ -37,8 +39,8 @@ export interface ProviderKeysOptions {
 }
 
 /**
- * The realm's signing keys (RFC 7517 §5). Read at the first use, again after a minute, and when a token names a key that
- * is not among them: once, and bounded, however many such tokens come.
+ * The realm's signing keys (RFC 7517 §5). Read at the first use, again after a minute, and when a token names a key
+ * that is not among them: once, and bounded, however many such tokens come.
  */
 export class ProviderKeys {
   readonly #o: ProviderKeysOptions;

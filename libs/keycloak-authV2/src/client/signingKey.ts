@@ -30,7 +30,9 @@ const EC: Readonly<Record<string, SigningKey['algorithms']>> = {
   secp521r1: ['ES512'],
 };
 
-/** The private key in a PEM (PKCS #1, SEC 1 or PKCS #8): RSA, EC on a NIST curve, or Ed25519; null for anything else. */
+/**
+ * The private key in a PEM (PKCS #1, SEC 1 or PKCS #8): RSA, EC on a NIST curve, or Ed25519; null for anything else.
+ */
 export function signingKey(pem: string): SigningKey | null {
   try {
     const key = createPrivateKey(pem);

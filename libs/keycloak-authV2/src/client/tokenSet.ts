@@ -94,7 +94,10 @@ export function expiryOf(
   return new Date(now + Math.max(0, seconds) * 1000);
 }
 
-/** An access token is opaque to a client; where it is a JWT that came straight from the token endpoint its claims are good to read. */
+/**
+ * An access token is opaque to a client; where it is a JWT that came straight from the token endpoint
+ * its claims are good to read.
+ */
 function claimsOf(token: string): JWTPayload {
   try {
     return decodeJwt(token);

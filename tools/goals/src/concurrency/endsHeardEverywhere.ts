@@ -158,7 +158,9 @@ function statesOf(redis: TestRedis, network: FaultProxy): Record<string, State> 
   };
 }
 
-/** Ends sessions in a transaction that stays open, while others are ended and told; how late each of its own ends is. */
+/**
+ * Ends sessions in a transaction that stays open, while others are ended and told; how late each of its own ends is.
+ */
 async function heldOpen(cluster: Cluster, sessions: readonly ClusterSession[]): Promise<number[]> {
   const [held, others] = [
     sessions.slice(0, sessions.length / 2),

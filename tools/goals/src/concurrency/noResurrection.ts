@@ -25,7 +25,9 @@ const ABSOLUTE_SECONDS = 8;
 /** Ends wait in the outbox, and are sent a few at a time. */
 const TOLD_WITHIN_MS = 20_000;
 
-/** How a race went: whether the session was dead everywhere afterwards, and what became of tokens that came too late. */
+/**
+ * How a race went: whether the session was dead everywhere afterwards, and what became of tokens that came too late.
+ */
 interface Race {
   ending: Ending;
   /** What was answered where 401 was due. */
@@ -116,7 +118,10 @@ async function race(
   return races;
 }
 
-/** A refresh, uses at the other gateways, and an end, all within a few milliseconds of each other; then a look everywhere. */
+/**
+ * A refresh, uses at the other gateways, and an end, all within a few milliseconds of each
+ * other; then a look everywhere.
+ */
 async function one(
   cluster: Cluster,
   admin: ClusterSession,
@@ -178,7 +183,10 @@ async function told(provider: ProviderStub, sid: string): Promise<void> {
   }).catch(() => undefined);
 }
 
-/** What a gateway says of a session. One that could not look, because everybody looks at once, is asked again: 503 says nothing. */
+/**
+ * What a gateway says of a session. One that could not look, because everybody looks at once, is
+ * asked again: 503 says nothing.
+ */
 async function statusOf(
   cluster: Cluster,
   gateway: number,

@@ -29,7 +29,9 @@ const TAG_BYTES = 16;
 const NONCE_BYTES = 24;
 const ALPHABET = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_';
 
-/** Every attack on one value; `others` are sound values to take parts from, `kids` the key ids that could be claimed. */
+/**
+ * Every attack on one value; `others` are sound values to take parts from, `kids` the key ids that could be claimed.
+ */
 export function* attacksOn(
   value: Sealed,
   others: readonly Sealed[],

@@ -21,8 +21,8 @@ export class UsageError extends Error {
 const PROGRESS_MS = 3_000;
 
 /**
- * Runs one experiment as a program: progress on stderr, one JSON object as the last line on stdout. Exit code 0 when the
- * criterion is met, 1 when it is not or the experiment itself breaks, 2 on a wrong flag.
+ * Runs one experiment as a program: progress on stderr, one JSON object as the last line on stdout. Exit code 0 when
+ * the criterion is met, 1 when it is not or the experiment itself breaks, 2 on a wrong flag.
  */
 export async function runGoal(
   goal: string,

@@ -7,8 +7,8 @@ const here = fileURLToPath(new URL('..', import.meta.url));
 const root = fileURLToPath(new URL('../../../..', import.meta.url));
 
 /**
- * The gateway as a known-bad variant of itself, or one that ends at a named point: `variants/NAME.ts` changes what it is
- * about and then starts the gateway's own main. Resolves with the program to start.
+ * The gateway as a known-bad variant of itself, or one that ends at a named point: `variants/NAME.ts` changes what it
+ * is about and then starts the gateway's own main. Resolves with the program to start.
  */
 export async function variant(name: string): Promise<string> {
   const outfile = join(root, `dist/tools/goals/${name}.js`);

@@ -7,8 +7,8 @@ export interface WireAnswer {
 }
 
 /**
- * Writes bytes on a connection of their own and reads until the other side closes, as many answers as expected are there,
- * or it falls silent. The end is left open: a client that closes its half is taken to have gone away.
+ * Writes bytes on a connection of their own and reads until the other side closes, as many answers as expected are
+ * there, or it falls silent. The end is left open: a client that closes its half is taken to have gone away.
  */
 export function onTheWire(
   port: number,
@@ -49,7 +49,10 @@ export interface RawUpstream {
   close(): Promise<void>;
 }
 
-/** An upstream that keeps every byte and answers each head it sees, whatever is wrong with it; it closes after each answer. */
+/**
+ * An upstream that keeps every byte and answers each head it sees, whatever is wrong with it; it
+ * closes after each answer.
+ */
 export function startRawUpstream(): Promise<RawUpstream> {
   let connections: { bytes: string }[] = [];
   const sockets = new Set<Socket>();

@@ -17,7 +17,10 @@ const CSRF = [null, '1', '0'];
 const TYPES = [null, 'application/x-www-form-urlencoded', 'application/json', 'text/plain'];
 const SAFE = new Set(['GET', 'HEAD', 'OPTIONS']);
 
-/** Everything a page of another host of the same site can send without being asked; the naive site takes whatever has a cookie. */
+/**
+ * Everything a page of another host of the same site can send without being asked; the naive site
+ * takes whatever has a cookie.
+ */
 const FORMS: readonly [string, string][] = [
   ['/api/form', 'application/x-www-form-urlencoded'],
   ['/api/plain', 'text/plain'],

@@ -200,7 +200,10 @@ function redisOf({ redis }: Cluster): TestRedis {
   return redis;
 }
 
-/** An entry from before the end of its session, put back again and again: nobody may answer it, one that starts later neither. */
+/**
+ * An entry from before the end of its session, put back again and again: nobody may answer it, one
+ * that starts later neither.
+ */
 async function replayed(cluster: Cluster): Promise<number> {
   const redis = redisOf(cluster);
   const session = await cluster.session('replayed');

@@ -293,7 +293,10 @@ await runGoal('B3', async ({ full, random, progress }) => {
   }
 });
 
-/** Logs in with each text in Chromium, in turn at each site, and sees where that leads; requests to anywhere else go no further. */
+/**
+ * Logs in with each text in Chromium, in turn at each site, and sees where that leads; requests to
+ * anywhere else go no further.
+ */
 async function visit(
   browser: Browser,
   texts: readonly string[],
@@ -331,7 +334,8 @@ async function visitOnce(
 ): Promise<'left' | 'home' | 'refused' | 'nowhere'> {
   await page.context().clearCookies();
   let elsewhere = false;
-  // Redirects are seen here and nowhere else; the names that they lead to do not exist, and the addresses belong to nobody.
+  // Redirects are seen here and nowhere else; the names that they lead to do not exist, and the
+  // addresses belong to nobody.
   const onRequest = (asked: Request): void => {
     if (
       asked.isNavigationRequest() &&

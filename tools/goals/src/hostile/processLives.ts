@@ -123,7 +123,10 @@ function pipeline(random: Random, cookie: string, origin: string): string[] {
 
 type Outcome = 'answered' | 'closed' | 'forgotten';
 
-/** Ends when the last request asked for has its status line, the gateway closes the connection, or nothing comes any more. */
+/**
+ * Ends when the last request asked for has its status line, the gateway closes the connection,
+ * or nothing comes any more.
+ */
 function send(port: number, pieces: readonly string[], forgottenMs: number): Promise<Outcome> {
   return new Promise((resolve) => {
     const socket = connect(port, '127.0.0.1').on('error', () => undefined);

@@ -219,7 +219,10 @@ function attack(random: Random, id: string, cookie: string): Attack {
   return random.pick([framing, syntax, spoofing])(random, head);
 }
 
-/** What is wrong with bytes that reached the upstream on one connection; null when any server reads them in one way only. */
+/**
+ * What is wrong with bytes that reached the upstream on one connection; null when any server
+ * reads them in one way only.
+ */
 function fault(bytes: string, id: string): string | null {
   const end = bytes.indexOf('\r\n\r\n');
   if (end === -1) return null;

@@ -76,7 +76,9 @@ async function seed(postgres: TestPostgres, rows: number): Promise<string> {
   return url;
 }
 
-/** Runs a job and compares what it holds in its last third with its second: the first is for the pools and the compiler. */
+/**
+ * Runs a job and compares what it holds in its last third with its second: the first is for the pools and the compiler.
+ */
 async function watch(
   args: readonly string[],
   env: Record<string, string>,

@@ -57,8 +57,8 @@ await runGoal('F11', async ({ random, full, progress }) => {
 });
 
 /**
- * Every key set after every other one on one database: what one process has sealed, the next one opens, or it refuses to
- * start. Who must refuse is worked out from the bytes of the keys alone.
+ * Every key set after every other one on one database: what one process has sealed, the next one opens, or it refuses
+ * to start. Who must refuse is worked out from the bytes of the keys alone.
  */
 async function pairs(random: Random, rows: number, progress: (line: () => string) => void) {
   const [textA, textB] = [random.text(40), random.text(40)];

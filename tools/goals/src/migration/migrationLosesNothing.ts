@@ -22,7 +22,8 @@ await runGoal('F10', async ({ full, random, progress }) => {
   const postgres = await startPostgres();
   try {
     const ground = await prepare(postgres, mixedRows(size.rows, next));
-    // An older gateway that still writes plaintext is among them until the last run: there is always work to be killed at.
+    // An older gateway that still writes plaintext is among them until the last run: there is
+    // always work to be killed at.
     const writers = startWriters(ground.db, ground.rows, next, { count: WRITERS });
     const kills = await killAtRandom(ground, size.random, next, (count) =>
       progress(

@@ -28,9 +28,9 @@ const SHORTEST_LIFE_MS = 800;
 const LIVES_MS = 4_000;
 
 /**
- * A large database of the original application is taken over while that application reads and writes, by a program that is
- * killed again and again: nothing is lost, no statement fails, and with --full the 99th percentile stays within twice that
- * of an idle database. The known-bad variant is the same SQL in one transaction.
+ * A large database of the original application is taken over while that application reads and writes, by a program that
+ * is killed again and again: nothing is lost, no statement fails, and with --full the 99th percentile stays within
+ * twice that of an idle database. The known-bad variant is the same SQL in one transaction.
  */
 await runGoal('take-over', async ({ full, random, progress }) => {
   const rows = full ? 1_000_000 : 100_000;

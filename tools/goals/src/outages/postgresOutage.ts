@@ -162,7 +162,9 @@ async function during(
   };
 }
 
-/** The Cookie header of somebody who was logged in, whatever became of the page behind it; null for a login that failed. */
+/**
+ * The Cookie header of somebody who was logged in, whatever became of the page behind it; null for a login that failed.
+ */
 async function cookieOfLogin(cluster: Cluster, username: string): Promise<string | null> {
   const browser = new HttpBrowser();
   cluster.provider?.setUser(username);

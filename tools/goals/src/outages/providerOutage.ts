@@ -15,7 +15,10 @@ const GATEWAYS = 4;
 const CROWD = 200;
 /** What four processes may ask at the same time; without a bound the whole crowd would. */
 const MOST_AT_ONCE = GATEWAYS * 32;
-/** What they may ask while it is away: what each has under way when the tenth failure tells it so, and a first try after each pause. */
+/**
+ * What they may ask while it is away: what each has under way when the tenth failure tells it so, and a
+ * first try after each pause.
+ */
 const MOST_ASKED = GATEWAYS * (32 + 10 + 10);
 const IMPATIENT_MS = 500;
 const OUTAGE_MS = 8_000;
@@ -182,7 +185,10 @@ interface Recovery {
   mostAtOnce: number;
 }
 
-/** A crowd with expired tokens keeps knocking while the provider is out of order, half of it as patiently as it is told, and then it is back. */
+/**
+ * A crowd with expired tokens keeps knocking while the provider is out of order, half of it as patiently as it is
+ * told, and then it is back.
+ */
 async function outage(
   cluster: Cluster,
   crowd: readonly ClusterSession[],

@@ -167,8 +167,8 @@ async function broken(
   });
   proxy.clear();
   const began = performance.now();
-  // One after the other, as the breaker lets first calls through. A 401 is the provider's word, too: it may have spent a
-  // token and the answer was lost.
+  // One after the other, as the breaker lets first calls through. A 401 is the provider's word, too: it may have spent
+  // a token and the answer was lost.
   const backMs = await until(
     async () => [200, part === 'provider' ? 401 : 200].includes((await ask(0)).status),
     { what: 'recovery', everyMs: 100, timeoutMs: BACK_WITHIN_MS },

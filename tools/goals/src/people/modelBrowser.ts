@@ -27,8 +27,8 @@ export interface Site {
 }
 
 /**
- * A browser as far as logins feel it: one cookie jar for all tabs, a history for each, redirects that leave no entry, and
- * pages that Back shows as they were left. The provider's page is the model's own: the stub behind it has none.
+ * A browser as far as logins feel it: one cookie jar for all tabs, a history for each, redirects that leave no entry,
+ * and pages that Back shows as they were left. The provider's page is the model's own: the stub behind it has none.
  */
 export class ModelBrowser {
   readonly http: HttpBrowser;

@@ -10,8 +10,8 @@ const CONTROL_WALKS = 20;
 const PARALLEL = 6;
 
 /**
- * D1: whatever a person does with tabs, Back, bookmarks and time, they end on content, the login, or a page with a way on.
- * Negative control: a gateway that shows programs' answers to people, and refuses a callback whose login is gone.
+ * D1: whatever a person does with tabs, Back, bookmarks and time, they end on content, the login, or a page with a way
+ * on. Negative control: a gateway that shows programs' answers to people, and refuses a callback whose login is gone.
  */
 void runGoal('D1', async ({ full, random, progress }: Run): Promise<Outcome> => {
   const seeds = (count: number): number[] =>

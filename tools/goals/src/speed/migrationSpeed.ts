@@ -123,7 +123,9 @@ async function copy(postgres: TestPostgres, template: string): Promise<string> {
   return url;
 }
 
-/** The same rows read and the same bytes written in the same batches, by id, with nothing looked at and nothing sealed. */
+/**
+ * The same rows read and the same bytes written in the same batches, by id, with nothing looked at and nothing sealed.
+ */
 async function bare(url: string, keyring: ReturnType<typeof createKeyring>): Promise<number> {
   const db = open(url, 2);
   try {
@@ -152,7 +154,10 @@ async function bare(url: string, keyring: ReturnType<typeof createKeyring>): Pro
   }
 }
 
-/** The program at full pace, on PostgreSQL's clock: its writing sweep, up to the start of the next, and the whole run with the sweep that finds nothing left. */
+/**
+ * The program at full pace, on PostgreSQL's clock: its writing sweep, up to the start of the next, and the whole run
+ * with the sweep that finds nothing left.
+ */
 async function job(
   env: Record<string, string>,
   rows: number,
@@ -178,7 +183,10 @@ async function job(
   }
 }
 
-/** How long a gateway's write takes, at the 99th percentile: with nobody else, with the job, and with a job that is in a hurry. */
+/**
+ * How long a gateway's write takes, at the 99th percentile: with nobody else, with the job, and with
+ * a job that is in a hurry.
+ */
 async function latencies(
   url: string,
   env: Record<string, string>,

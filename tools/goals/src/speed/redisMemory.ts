@@ -102,7 +102,8 @@ await runGoal('P3', async ({ progress }) => {
         /eyJ[\w-]{10}|v2\.[a-z0-9]{1,16}\.|cookie/.test([key, value].flat().map(String).join(' ')),
       ).length;
     }
-    // What it costs as JSON, every column but the tokens and the cookie, found by id and by user, as one writes it first.
+    // What it costs as JSON, every column but the tokens and the cookie, found by id and by
+    // user, as one writes it first.
     const rows = await db.sql.query<{ id: string; user_id: string }>(
       `SELECT s.id, s.user_id, u.keycloak_id, s.keycloak_session_id, s.created_at, s.last_accessed_at, s.expires_at, s.token_expires_at, s.ip_address, s.user_agent, s.metadata, s.is_active, s.version
        FROM user_sessions s JOIN users u ON u.id = s.user_id LIMIT $1`,

@@ -23,7 +23,10 @@ const location = {
 /** Ours and the bare one take turns in slices so short that whatever slows the processor slows both. */
 const SLICE = 100;
 
-/** Microseconds of processor time for so many calls, garbage collection included: other programs' share of the machine is not in it. */
+/**
+ * Microseconds of processor time for so many calls, garbage collection included: other programs' share of
+ * the machine is not in it.
+ */
 function timed(call: (index: number) => unknown, from: number): number {
   const before = process.cpuUsage();
   for (let i = from; i < from + SLICE; i++) call(i);

@@ -25,7 +25,10 @@ interface Soak {
   descriptorsPerMinute: number;
   /** The last tenth's to the first's. */
   p99Ratio: number;
-  /** What tells a drift from somebody else's work on the machine: milliseconds, and the load that the system names at the end of each tenth. */
+  /**
+   * What tells a drift from somebody else's work on the machine: milliseconds, and the load that the system names
+   * at the end of each tenth.
+   */
   p99ByTenth: number[];
   loadByTenth: number[];
   megabytes: { first: number; last: number };

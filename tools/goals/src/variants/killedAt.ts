@@ -1,7 +1,8 @@
 import process from 'node:process';
 import { KeycloakClient, TokenVault } from '@session-gateway/keycloak-auth';
 
-// Ends itself, as by kill -9, when its first refresh reaches the point that KILL_AT names. `lease for ever`: stops there with a lease of an hour.
+// Ends itself, as by kill -9, when its first refresh reaches the point that KILL_AT names. `lease for ever`: stops
+// there with a lease of an hour.
 const point = process.env['KILL_AT'];
 const at = (reached: string): void => {
   if (point === reached) process.kill(process.pid, 'SIGKILL');

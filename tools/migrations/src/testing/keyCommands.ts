@@ -84,7 +84,10 @@ export class KeyCommands {
 export const ringOf = (made: KeyringDocument): Keyring =>
   createKeyring({ keyringJson: JSON.stringify(made), keyText: h.KEY_TEXT });
 
-/** One PostgreSQL and one migrated database for a suite, emptied after each test; `given` is told of each test's own keyring file. */
+/**
+ * One PostgreSQL and one migrated database for a suite, emptied after each test; `given` is told of
+ * each test's own keyring file.
+ */
 export function onKeyCommands(given: (commands: KeyCommands) => void): void {
   let postgres: TestPostgres | undefined;
   let db: Database | undefined;

@@ -28,8 +28,8 @@ export interface Writers {
 }
 
 /**
- * Programs that renew tokens while the job runs. Each has rows of its own, so that it alone knows what was committed last;
- * before each write it looks, with the row locked, whether that is what is stored.
+ * Programs that renew tokens while the job runs. Each has rows of its own, so that it alone knows what was committed
+ * last; before each write it looks, with the row locked, whether that is what is stored.
  */
 export function startWriters(
   db: Database,
@@ -153,7 +153,10 @@ function attempt(open: () => string | null): string | null {
   }
 }
 
-/** Every row whose stored values do not open, in their own row and column and under the given policy, to what was acknowledged. */
+/**
+ * Every row whose stored values do not open, in their own row and column and under the given policy,
+ * to what was acknowledged.
+ */
 export async function wrongRows(
   db: Database,
   acknowledged: Acknowledged,

@@ -81,7 +81,9 @@ export async function endAll(
   }
 }
 
-/** Redis only makes ends faster: one that does not answer soon is left alone, and gateways hear of them from PostgreSQL. */
+/**
+ * Redis only makes ends faster: one that does not answer soon is left alone, and gateways hear of them from PostgreSQL.
+ */
 async function openCache(redisUrl: string | undefined): Promise<Cache> {
   if (redisUrl === undefined) return createMemoryCache();
   const cache = createRedisCache({ url: redisUrl, onError: () => undefined });

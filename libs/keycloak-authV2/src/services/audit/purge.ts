@@ -3,7 +3,9 @@ import type { Sql } from '@session-gateway/database';
 /** How many rows one statement removes at most, so that none holds its locks for long. */
 const BATCH = 1_000;
 
-/** What may go: the rows are found by an index, and those that another process removes at this moment are left to it. */
+/**
+ * What may go: the rows are found by an index, and those that another process removes at this moment are left to it.
+ */
 const STATEMENTS = [
   `DELETE FROM user_sessions WHERE id IN (SELECT id FROM user_sessions WHERE ended_at < now() - $1 * interval '1 millisecond' AND NOT is_active
      LIMIT ${BATCH} FOR UPDATE SKIP LOCKED) RETURNING 1`,

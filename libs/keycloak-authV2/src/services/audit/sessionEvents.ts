@@ -60,8 +60,8 @@ export const actorOf = (reason: EndReason, origin: Origin = {}): string =>
   origin.actor ?? ACTORS[reason];
 
 /**
- * The audit trail: rows in `session_events`, and the same to `onEvent` for a log line. The end of a session is written by
- * the statement that ends it (TokenVault); here it is only told.
+ * The audit trail: rows in `session_events`, and the same to `onEvent` for a log line. The end of a session is written
+ * by the statement that ends it (TokenVault); here it is only told.
  */
 export class SessionEvents {
   readonly #db: Database;
@@ -112,7 +112,10 @@ export class SessionEvents {
     await this.write(this.#db.sql, event).catch(() => undefined);
   }
 
-  /** Whether since then the answer to a refresh was lost, or could not be stored: the refresh token may have been spent by us. */
+  /**
+   * Whether since then the answer to a refresh was lost, or could not be stored: the refresh token
+   * may have been spent by us.
+   */
   async lostAnswer(sessionId: string, since: Date): Promise<boolean> {
     const lost = await this.#db.sql.query(
       `SELECT 1 FROM session_events WHERE session_id = $1 AND event = 'refresh_failed' AND reason IN ('answer_lost', 'write_failed') AND at >= $2 LIMIT 1`,

@@ -23,10 +23,14 @@ export interface KeyUse {
 export const MAX_TOKEN_BYTES = 1024 * 1024;
 /** The longest spelling of that, the older format's: two hex digits a byte. */
 const MAX_STORED_CHARACTERS = 2 * MAX_TOKEN_BYTES + 66;
-/** Tokens of ordinary size are sealed in one buffer again and again: a new one for each would cost as much as the cipher. */
+/**
+ * Tokens of ordinary size are sealed in one buffer again and again: a new one for each would
+ * cost as much as the cipher.
+ */
 const WORKSPACE_BYTES = 16 * 1024;
 
-// The rest is held to its alphabet while it is decoded: a pattern over the whole value would cost as much as the cipher.
+// The rest is held to its alphabet while it is decoded: a pattern over the whole value would
+// cost as much as the cipher.
 const V2_PREFIX = /^v2\.([a-z0-9]{1,16})\./;
 const PLAN_PREFIX = /^([0-9a-f]{32}):([0-9a-f]{32}):/;
 
@@ -65,7 +69,9 @@ export class TokenEncryption {
     return value.storedClass === 'v2' ? value.kid : null;
   }
 
-  /** `v2.<kid>.<base64url(nonce || ciphertext || tag)>` under the primary key. A new nonce each time: 192 random bits. */
+  /**
+   * `v2.<kid>.<base64url(nonce || ciphertext || tag)>` under the primary key. A new nonce each time: 192 random bits.
+   */
   seal(token: string, location: TokenLocation, kid: string = this.#keyring.primary): string {
     const key = this.#keyring.key(kid);
     if (!key) throw unreadable('unknown_kid', `no key with the id ${kid} to seal with`);
@@ -89,7 +95,8 @@ export class TokenEncryption {
 
   /**
    * The token in a stored value.
-   * @throws AuthError `token_unreadable`: always the same message, so that nothing can be learned from it; `reason` says why.
+   * @throws AuthError `token_unreadable`: always the same message, so that nothing can be learned
+   * from it; `reason` says why.
    */
   open(stored: string, location: TokenLocation): string {
     const value = parse(stored);
@@ -142,7 +149,8 @@ export class TokenEncryption {
     const key = this.#keyring.planKey;
     if (!key) throw unreadable('no_plan_key');
     return text(() => {
-      // Without authTagLength node:crypto accepts tags cut to 4 bytes; the grammar forbids them already, this makes sure.
+      // Without authTagLength node:crypto accepts tags cut to 4 bytes; the grammar forbids them
+      // already, this makes sure.
       const decipher = createDecipheriv('aes-256-gcm', key, iv, { authTagLength: TAG_BYTES });
       decipher.setAuthTag(tag);
       return Buffer.concat([decipher.update(ciphertext), decipher.final()]);
@@ -181,9 +189,10 @@ function parsePlan(stored: string): Of<'plan'> | null {
 }
 
 /**
- * The bytes of a base64url text, or null unless it is the very text that encoding them gives (RFC 4648 §3.5): with other
- * spellings a stored value could change without its tag noticing. The decoder skips characters outside its alphabet, and
- * then gives fewer bytes than the length stands for; it also knows `+` and `/`, and takes wider characters for ASCII.
+ * The bytes of a base64url text, or null unless it is the very text that encoding them gives (RFC 4648 §3.5):
+ * with other spellings a stored value could change without its tag noticing. The decoder skips characters
+ * outside its alphabet, and then gives fewer bytes than the length stands for; it also knows `+` and `/`, and
+ * takes wider characters for ASCII.
  */
 function fromBase64url(encoded: string): Buffer | null {
   const bytes = Buffer.from(encoded, 'base64url');

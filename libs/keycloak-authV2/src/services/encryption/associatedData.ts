@@ -13,7 +13,8 @@ export interface TokenLocation {
  * @throws RangeError for a name that has no such encoding
  */
 export function associatedData(kid: string, { table, column, rowId }: TokenLocation): Buffer {
-  // Encoded at once, with room for the lengths: a call into the encoder for each field would cost as much as the cipher.
+  // Encoded at once, with room for the lengths: a call into the encoder for each field would
+  // cost as much as the cipher.
   const text = `\0\0session-token/v2\0\0${kid}\0\0${table}\0\0${column}\0\0${rowId}`;
   // UTF-8 would write every unpaired surrogate as the same three bytes.
   if (toUSVString(text) !== text)

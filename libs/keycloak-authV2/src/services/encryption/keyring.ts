@@ -17,7 +17,10 @@ export interface Keyring {
   readonly digest: string;
   /** The key of the plan's format, when `SESSION_TOKEN_ENCRYPTION_KEY` is known: AES-256-GCM, read only. */
   readonly planKey: KeyObject | undefined;
-  /** The id under which the same key text seals: where that key is right, so is `planKey`. Null when the keyring has no such key. */
+  /**
+   * The id under which the same key text seals: where that key is right, so is `planKey`. Null when
+   * the keyring has no such key.
+   */
   readonly planKid: string | null;
 }
 
@@ -129,7 +132,10 @@ export function keyOfText(keyText: string): Buffer {
   return k1Of(planBytesOf(keyText));
 }
 
-/** What scrypt made of the last key text: the keyring is read twice at a start and again at each reload, in the midst of requests. */
+/**
+ * What scrypt made of the last key text: the keyring is read twice at a start and again at each reload,
+ * in the midst of requests.
+ */
 let lastPlan: { readonly keyText: string; readonly bytes: Buffer } | undefined;
 
 function planBytesOf(keyText: string): Buffer {

@@ -11,7 +11,9 @@ export const TAG_BYTES = 16;
 export interface XaesKey {
   readonly aes: Cipher;
   readonly k1: Buffer;
-  /** What AES makes a message key of, all but the nonce: `messageKey` writes that in and is done before anyone else can. */
+  /**
+   * What AES makes a message key of, all but the nonce: `messageKey` writes that in and is done before anyone else can.
+   */
   readonly blocks: Buffer;
 }
 

@@ -13,7 +13,9 @@ export interface Instance {
 }
 
 export const HEARTBEAT_MS = 5_000;
-/** One that has not been seen for so long is gone: six heartbeats, so that a short outage of PostgreSQL hides nobody. */
+/**
+ * One that has not been seen for so long is gone: six heartbeats, so that a short outage of PostgreSQL hides nobody.
+ */
 const GONE_AFTER_SECONDS = 30;
 
 /** Tells which keys an instance has, and which one it seals under. */

@@ -10,7 +10,10 @@ import { vaultTransit } from './vaultTransit.js';
 export interface KeyProvider {
   /** @throws AuthError `key_provider_rejected`, `key_provider_unavailable` */
   load(): Promise<string>;
-  /** Replaces the keyring as a whole: a reader sees the old one or the new one. @throws AuthError `key_provider_rejected`, `key_provider_unavailable` */
+  /**
+   * Replaces the keyring as a whole: a reader sees the old one or the new one.
+   * @throws AuthError `key_provider_rejected`, `key_provider_unavailable`
+   */
   save(json: string): Promise<void>;
 }
 
@@ -137,7 +140,10 @@ const unwrapped = (stored: KeyProvider): KeyProvider => ({
   save: (json) => stored.save(json),
 });
 
-/** The environment with its keyring read, and unwrapped where it is wrapped. @throws AuthError `key_provider_unavailable` */
+/**
+ * The environment with its keyring read, and unwrapped where it is wrapped.
+ * @throws AuthError `key_provider_unavailable`
+ */
 export async function loadKeyring(env: Environment, problems: string[]): Promise<Environment> {
   // Two sources are a mistake that is told where the others are.
   if (env['SESSION_TOKEN_KEYRING'] && env['SESSION_TOKEN_KEYRING_FILE']) return env;

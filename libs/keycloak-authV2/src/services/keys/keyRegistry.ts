@@ -23,7 +23,10 @@ export interface KnownKey {
   readonly createdAt: Date;
   readonly promotedAt: Date | null;
   readonly retiredAt: Date | null;
-  /** Whether it is the one promoted last of those that are not retired; PostgreSQL says so, whose clock is finer than a Date. */
+  /**
+   * Whether it is the one promoted last of those that are not retired; PostgreSQL says so, whose
+   * clock is finer than a Date.
+   */
   readonly isPromoted: boolean;
 }
 
@@ -102,8 +105,8 @@ export async function keyFaults(sql: Sql, keyring: Keyring): Promise<string[]> {
 /**
  * Makes sure that a process's keys are the ones that the database knows by their ids, that none is missing that stored
  * values need, and that the read policy can serve the live sessions; keys that are new are written down. Until this has
- * passed, nothing may be sealed. Resolves with what live sessions hold of older formats; null when the table is too large
- * to count at a start, where a key that is missing is then refused unless it is seen that nothing needs it.
+ * passed, nothing may be sealed. Resolves with what live sessions hold of older formats; null when the table is too
+ * large to count at a start, where a key that is missing is then refused unless it is seen that nothing needs it.
  * @throws ConfigError with every problem at once
  */
 export async function confirmKeys(
@@ -149,7 +152,10 @@ export async function confirmKeys(
   return counted && old;
 }
 
-/** Writes down which keys there are. @throws ConfigError when somebody else has just written down another key under one of the ids */
+/**
+ * Writes down which keys there are.
+ * @throws ConfigError when somebody else has just written down another key under one of the ids
+ */
 export async function rememberKeys(sql: Sql, keyring: Keyring): Promise<void> {
   const encryption = new TokenEncryption({ keyring });
   for (const kid of keyring.kids) {
@@ -172,8 +178,8 @@ export async function forgetKey(sql: Sql, keyring: Keyring, kid: string): Promis
 
 /**
  * Says, for processes that start from now on, that they must have this key, or (retired) that they must not seal under
- * it. Said before the processes at work are looked at: whoever starts meanwhile is seen there, or sees it here. Resolves
- * with a function that takes it back.
+ * it. Said before the processes at work are looked at: whoever starts meanwhile is seen there, or sees it here.
+ * Resolves with a function that takes it back.
  */
 export async function announce(
   sql: Sql,
@@ -193,7 +199,10 @@ export async function announce(
     ]));
 }
 
-/** Why a key of the keyring is not the one that the database knows under its id; null when it is, or is in only one of them. */
+/**
+ * Why a key of the keyring is not the one that the database knows under its id; null when it is,
+ * or is in only one of them.
+ */
 export function faultOf(keyring: Keyring, known: KnownKey): string | null {
   const fingerprint = keyring.fingerprint(known.kid);
   if (fingerprint === undefined) return null;

@@ -13,7 +13,9 @@ const TIMEOUT_MS = 5_000;
 /** Of an answer: the keyring of a hundred keys is ten times smaller. */
 const MAX_ANSWER_CHARACTERS = 1_000_000;
 
-/** Vault's transit engine: `POST /v1/<mount>/encrypt/<key>` and `…/decrypt/<key>` (HashiCorp Vault API, secret/transit). */
+/**
+ * Vault's transit engine: `POST /v1/<mount>/encrypt/<key>` and `…/decrypt/<key>` (HashiCorp Vault API, secret/transit).
+ */
 export function vaultTransit(options: VaultTransitOptions): {
   encrypt(text: string): Promise<string>;
   decrypt(wrapped: string): Promise<string>;

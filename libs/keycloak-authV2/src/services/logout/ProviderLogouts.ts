@@ -65,8 +65,8 @@ export interface ProviderLogoutsOptions {
 
 /**
  * Sends what ended sessions owe the provider (`provider_logouts`), a few at a time, and erases it on the answer. Any
- * process sends any row: one that is being sent is claimed for a while by moving its next attempt on. While the provider
- * is away the pauses grow, for each row and for the process.
+ * process sends any row: one that is being sent is claimed for a while by moving its next attempt on. While the
+ * provider is away the pauses grow, for each row and for the process.
  */
 export class ProviderLogouts {
   readonly #o: ProviderLogoutsOptions;
@@ -90,7 +90,9 @@ export class ProviderLogouts {
     this.#poll = setInterval(() => this.kick(), BOUNDS.pollMs).unref();
   }
 
-  /** Begins nothing more, and waits up to `ms` for answers; what is under way then is left to other processes at once. */
+  /**
+   * Begins nothing more, and waits up to `ms` for answers; what is under way then is left to other processes at once.
+   */
   async stop(ms: number = BOUNDS.stopMs): Promise<void> {
     this.#stopped = true;
     clearInterval(this.#poll);

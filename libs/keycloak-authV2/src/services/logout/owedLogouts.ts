@@ -30,9 +30,10 @@ export const owedTokenAt = (rowId: string): TokenLocation => ({
 });
 
 /**
- * Writes down what is owed, inside the transaction that ends the sessions, so that it outlives an outage of the provider
- * and the end of this process. `heldMs`: for so long nobody sends it unless told to. `ownNow`: this process's time where
- * its clock made `refreshExpiresAt`; null where that was read in PostgreSQL. Resolves with the ids, in order.
+ * Writes down what is owed, inside the transaction that ends the sessions, so that it outlives an outage of
+ * the provider and the end of this process. `heldMs`: for so long nobody sends it unless told to. `ownNow`:
+ * this process's time where its clock made `refreshExpiresAt`; null where that was read in PostgreSQL.
+ * Resolves with the ids, in order.
  */
 export async function oweLogouts(
   sql: Sql,

@@ -45,8 +45,8 @@ const READ = `SELECT txid_current_snapshot()::text AS snapshot, pg_postmaster_st
     LIMIT ${MAX_CHANGES + 1}) changes ON true`;
 
 /**
- * Follows what PostgreSQL has committed about sessions (`session_changes`), whoever did it. One short statement for each
- * reading and nothing kept on the connection, so it works behind a pooler. It also tells PostgreSQL's time.
+ * Follows what PostgreSQL has committed about sessions (`session_changes`), whoever did it. One short statement for
+ * each reading and nothing kept on the connection, so it works behind a pooler. It also tells PostgreSQL's time.
  */
 export class ChangeFeed implements Hearing {
   readonly #sql: Sql;
@@ -74,7 +74,9 @@ export class ChangeFeed implements Hearing {
     return this.#heardAt;
   }
 
-  /** PostgreSQL's time in milliseconds since 1970, as exact as its latest answer was quick; before that this machine's. */
+  /**
+   * PostgreSQL's time in milliseconds since 1970, as exact as its latest answer was quick; before that this machine's.
+   */
   readonly now = (): number => performance.now() + this.#offsetMs;
 
   follow(listener: FeedListener): void {

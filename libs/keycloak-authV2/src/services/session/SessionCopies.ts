@@ -118,7 +118,10 @@ export class SessionCopies {
     await this.#cache.bury(keys, TOMBSTONE_MS);
   }
 
-  /** The shared copy if an instance with a key of ours wrote it for this key. Another one makes room, whatever version it claims. */
+  /**
+   * The shared copy if an instance with a key of ours wrote it for this key. Another one makes room,
+   * whatever version it claims.
+   */
   async #readAuthentic(key: string): Promise<CachedSession | null> {
     const stored = await this.#cache.get(key);
     if (!stored) return null;

@@ -127,7 +127,9 @@ export class SessionStore {
     return found?.state === 'live' ? found.session : null;
   }
 
-  /** Writes a new session and its user inside the caller's transaction; the caller stores the tokens in the same one. */
+  /**
+   * Writes a new session and its user inside the caller's transaction; the caller stores the tokens in the same one.
+   */
   async create(sql: Sql, session: NewSession): Promise<string> {
     const id = sessionIdOfKey(cacheKeyOfCookie(session.cookie));
     const [user] = await sql.query<{ id: string }>(
@@ -204,7 +206,9 @@ export class SessionStore {
     await this.#uses.settled();
   }
 
-  /** Notes the use at once and returns the session with it. Only ever updates a live row: nothing comes back to life. */
+  /**
+   * Notes the use at once and returns the session with it. Only ever updates a live row: nothing comes back to life.
+   */
   async touchNow(session: Session): Promise<Session> {
     const rows = await this.#db.sql.query(
       `UPDATE user_sessions s SET last_accessed_at = now() WHERE s.id = $2 AND s.is_active AND NOT ${isOverSql('$1')}
@@ -214,12 +218,18 @@ export class SessionStore {
     return (rows.length > 0 ? await this.reload(session.id) : null) ?? session;
   }
 
-  /** Makes this process and every other that shares the cache forget ended sessions, and keeps late writes from bringing them back. */
+  /**
+   * Makes this process and every other that shares the cache forget ended sessions, and keeps late
+   * writes from bringing them back.
+   */
   async forget(hashes: readonly Uint8Array[]): Promise<void> {
     await this.#copies.forget(hashes.map(sessionCacheKey));
   }
 
-  /** The live sessions of a subject, or of everyone, newest first; keyset pagination: those behind `after`, whether or not that session still is. */
+  /**
+   * The live sessions of a subject, or of everyone, newest first; keyset pagination: those behind `after`, whether or
+   * not that session still is.
+   */
   list(options: ListOptions): Promise<ListedSession[]> {
     return listSessions(this.#db.sql, this.#idleTimeoutMs, options);
   }
@@ -240,7 +250,9 @@ export class SessionStore {
     return rows.map(({ id }) => id);
   }
 
-  /** When each of these sessions ends if nothing happens, as PostgreSQL has it now; those that are over are left out. */
+  /**
+   * When each of these sessions ends if nothing happens, as PostgreSQL has it now; those that are over are left out.
+   */
   async endsOf(ids: readonly string[]): Promise<Map<string, Date>> {
     const rows = await this.#db.sql.query<{ id: string; ends_at: Date }>(
       `SELECT s.id, least(s.expires_at, s.last_accessed_at + ${idleMsSql('$1')} * interval '1 millisecond') AS ends_at

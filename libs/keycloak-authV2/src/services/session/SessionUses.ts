@@ -102,8 +102,8 @@ export class SessionUses {
   }
 
   /**
-   * One statement; one more where some were not to be written, to see why. A use counts where it was one of a live session,
-   * by PostgreSQL's clock. Rows that somebody is writing are left for the next batch: nobody waits for a note.
+   * One statement; one more where some were not to be written, to see why. A use counts where it was one of a live
+   * session, by PostgreSQL's clock. Rows that somebody is writing are left for the next batch: nobody waits for a note.
    */
   async #writeSome(noted: readonly (readonly [string, Use])[]): Promise<void> {
     const uses = noted.map(([id, { lastAt, spacingMs }]) => ({ id, lastAt, spacingMs }));

@@ -5,7 +5,10 @@ export function newSessionCookie(): string {
   return randomBytes(32).toString('base64url');
 }
 
-/** What the server keeps of a session cookie: SHA-256 over the value's text. A session from before cookies were secrets has its id as cookie. */
+/**
+ * What the server keeps of a session cookie: SHA-256 over the value's text. A session from before cookies were
+ * secrets has its id as cookie.
+ */
 export function cookieHash(cookie: string): Buffer {
   return createHash('sha256').update(cookie, 'utf8').digest();
 }
@@ -21,8 +24,8 @@ export function cacheKeyOfCookie(cookie: string): string {
 }
 
 /**
- * The id of a new session: a UUID of version 8 (RFC 9562) whose bits are those of its cache key, so that copies need not
- * hold it. It says nothing of the cookie that its hash does not say.
+ * The id of a new session: a UUID of version 8 (RFC 9562) whose bits are those of its cache key, so that copies need
+ * not hold it. It says nothing of the cookie that its hash does not say.
  */
 export function sessionIdOfKey(key: string): string {
   const bytes = Buffer.from(key.slice(2), 'base64url').subarray(0, 16);

@@ -35,7 +35,10 @@ interface ListedRow {
   created_at_micros: string;
 }
 
-/** The live sessions of a subject, or of everyone, newest first; keyset pagination: those behind `after`, whether or not that session still is. */
+/**
+ * The live sessions of a subject, or of everyone, newest first; keyset pagination: those behind `after`, whether or
+ * not that session still is.
+ */
 export async function listSessions(
   sql: Sql,
   idleTimeoutMs: number,

@@ -20,8 +20,8 @@ const SELECT = `SELECT u.keycloak_id AS subject, u.email, u.name,
   FROM users u`;
 
 /**
- * The people whose subject, e-mail address or user name this is, written in full; letters of either case are one for the
- * last two. Each is looked up by an index. A user name is known as long as one of its sessions is kept.
+ * The people whose subject, e-mail address or user name this is, written in full; letters of either case are one for
+ * the last two. Each is looked up by an index. A user name is known as long as one of its sessions is kept.
  */
 export async function findPeople(sql: Sql, text: string, limit: number): Promise<Person[]> {
   // PostgreSQL takes no NUL in a text.

@@ -44,7 +44,10 @@ export interface CachedSession {
 const LAYOUT = 6;
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 const HEX = /^(?:[0-9a-f]{2})+$/;
-/** How a text is written: not at all, as it is, as the 16 bytes of a UUID, as the bytes that it is the base64url or hex of. */
+/**
+ * How a text is written: not at all, as it is, as the 16 bytes of a UUID, as the bytes that it
+ * is the base64url or hex of.
+ */
 const [NULL, PLAIN, AS_UUID, AS_BASE64URL, AS_HEX] = [0, 1, 2, 3, 4] as const;
 const FORMS = 8;
 const MAX_TEXT_BYTES = 65_535;
@@ -52,8 +55,8 @@ const MAX_SHARED = 255;
 
 /**
  * Packs for the cache, where memory is what counts: times as milliseconds from each other, numbers in as many bytes as
- * they need, UUIDs and base64url as bytes, of a role only what differs from the role before, and no id that `key`, under
- * which it is kept, tells.
+ * they need, UUIDs and base64url as bytes, of a role only what differs from the role before, and no id that `key`,
+ * under which it is kept, tells.
  */
 export function packSession({ session, confirmedAt }: CachedSession, key: string): Buffer {
   const bytes: number[] = [LAYOUT];
@@ -112,7 +115,10 @@ export function packSession({ session, confirmedAt }: CachedSession, key: string
   return Buffer.from(bytes);
 }
 
-/** The session in the value cached under `key`, or null for anything that is not exactly one: what is cached is never trusted to be well-formed. */
+/**
+ * The session in the value cached under `key`, or null for anything that is not exactly one: what is cached is never
+ * trusted to be well-formed.
+ */
 export function unpackSession(packed: Buffer, key: string): CachedSession | null {
   try {
     return read(packed, key);

@@ -33,8 +33,8 @@ export interface Reading {
 }
 
 /**
- * Of a row `s` of `user_sessions` and `u` of `users`. Never a token column: the session store knows metadata only. Whether
- * a session is over is PostgreSQL's to say; $1 is the idle timeout.
+ * Of a row `s` of `user_sessions` and `u` of `users`. Never a token column: the session store knows metadata only.
+ * Whether a session is over is PostgreSQL's to say; $1 is the idle timeout.
  */
 export const SESSION_COLUMNS = `s.id, u.keycloak_id AS subject, s.keycloak_session_id AS sid, s.created_at, s.last_accessed_at, s.expires_at,
   s.token_expires_at, s.fingerprint, s.version, s.is_active, ${isOverSql('$1')} AS is_over, s.end_reason, s.cookie_hash,

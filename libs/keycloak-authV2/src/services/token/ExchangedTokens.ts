@@ -23,10 +23,11 @@ interface Sealed {
 }
 
 /**
- * Access tokens for other audiences than the gateway's own, by token exchange (RFC 8693). A session's are kept sealed in
- * PostgreSQL beside its other tokens and end with it; they count for one version of those only, so that a refresh renews
- * them too. Callers for one session and audience share one exchange: in the process a promise, between processes a lease
- * on the row. A bearer client's are kept in this process only, sealed, under a hash of the token that they came from.
+ * Access tokens for other audiences than the gateway's own, by token exchange (RFC 8693). A session's are kept
+ * sealed in PostgreSQL beside its other tokens and end with it; they count for one version of those only, so that a
+ * refresh renews them too. Callers for one session and audience share one exchange: in the process a promise,
+ * between processes a lease on the row. A bearer client's are kept in this process only, sealed, under a hash of the
+ * token that they came from.
  */
 export class ExchangedTokens {
   readonly #o: {
@@ -52,7 +53,8 @@ export class ExchangedTokens {
 
   /**
    * A session's token for an audience; null when the session is not live any more.
-   * @throws AuthError `provider_unavailable`, `provider_rejected` or `reauthentication_required` as the provider answers
+   * @throws AuthError `provider_unavailable`, `provider_rejected` or
+   * `reauthentication_required` as the provider answers
    */
   async ofSession(
     { id, version }: Pick<Session, 'id' | 'version'>,
@@ -199,7 +201,10 @@ export class ExchangedTokens {
     return this.#o.encryption.seal(token, locationOf(key));
   }
 
-  /** What is kept for a version and good for a while; one that does not open, as after its key was retired, is as good as none. */
+  /**
+   * What is kept for a version and good for a while; one that does not open, as after its key was
+   * retired, is as good as none.
+   */
   #kept(key: string, version: number): string | null {
     const entry = this.#sealed.get(key);
     if (

@@ -123,9 +123,9 @@ export class JWTValidator {
 }
 
 /**
- * Whether a token that the provider has signed is an access token. Keycloak names the kind in the claim `typ` (`DPoP` for
- * one that is bound to a key), RFC 9068 in the header. Where neither does, an ID Token must not pass for one: it shows
- * nothing of an access token, or something of its own.
+ * Whether a token that the provider has signed is an access token. Keycloak names the kind in the claim `typ` (`DPoP`
+ * for one that is bound to a key), RFC 9068 in the header. Where neither does, an ID Token must not pass for one: it
+ * shows nothing of an access token, or something of its own.
  */
 function isAccessToken(payload: JWTPayload, headerType: string | undefined): boolean {
   const kind = payload['typ'];

@@ -20,7 +20,10 @@ export const CALL_MS = 5_000;
 export const LEASE_MS = 8_000;
 /** At least one lease and one refresh: a waiter outlives a holder that died. */
 export const WAIT_MS = 20_000;
-/** Less of the lease left than this and the call is not begun: a process that was paused must not spend what others took over. */
+/**
+ * Less of the lease left than this and the call is not begun: a process that was paused must not
+ * spend what others took over.
+ */
 const LEASE_LEFT_MS = CALL_MS + 1_000;
 /** Refusals that may mean that somebody else has used the refresh token; the provider explains the others. */
 const SUSPICIOUS = new Set(['invalid_grant', 'stale_token', 'reuse', 'client_session_gone']);
@@ -115,7 +118,8 @@ export class RefreshTokenManager {
   /**
    * A session whose access token is good to use now. One that is due is refreshed behind the request's back, at a pace
    * that slows down while that fails.
-   * @throws AuthError `reauthentication_required`, `provider_unavailable`, `provider_rejected`, `token_unreadable`; or storage faults
+   * @throws AuthError `reauthentication_required`, `provider_unavailable`, `provider_rejected`,
+   * `token_unreadable`; or storage faults
    */
   async usable(session: Session): Promise<Session> {
     const freshness = this.freshness(session);
@@ -124,8 +128,8 @@ export class RefreshTokenManager {
   }
 
   /**
-   * The session after its tokens have been renewed since the caller saw it, by whomever. Joins a refresh that is under way.
-   * One that has no refresh token is given back as it is while its access token lives.
+   * The session after its tokens have been renewed since the caller saw it, by whomever. Joins a refresh that is under
+   * way. One that has no refresh token is given back as it is while its access token lives.
    */
   async refresh(session: Session): Promise<Session> {
     const deadline = performance.now() + WAIT_MS;
@@ -241,7 +245,9 @@ export class RefreshTokenManager {
     }
   }
 
-  /** A machine whose clock is wrong may refuse the provider's answer, and the refresh token would be spent for nothing. */
+  /**
+   * A machine whose clock is wrong may refuse the provider's answer, and the refresh token would be spent for nothing.
+   */
   get #isClockWrong(): boolean {
     return Math.abs(this.#o.ownNow() - this.#o.now()) > MAX_CLOCK_SKEW_MS;
   }

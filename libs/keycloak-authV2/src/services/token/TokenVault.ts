@@ -110,7 +110,9 @@ export class TokenVault {
   constructor(options: {
     db: Database;
     encryption: TokenEncryption;
-    /** Passes once the keys are known to be the right ones; asked before anything is sealed, or a refresh token spent. */
+    /**
+     * Passes once the keys are known to be the right ones; asked before anything is sealed, or a refresh token spent.
+     */
     confirmKeys?: () => Promise<void>;
     maxSealedEntries?: number;
   }) {
@@ -312,8 +314,9 @@ export class TokenVault {
   }
 
   /**
-   * Ends live sessions: the row says so, holds no token and has its event from one statement on. What ends the provider's
-   * session is moved to `provider_logouts` in the same transaction. An id is the row's own, or the one that is shown for it.
+   * Ends live sessions: the row says so, holds no token and has its event from one statement on. What ends the
+   * provider's session is moved to `provider_logouts` in the same transaction. An id is the row's own, or the
+   * one that is shown for it.
    */
   async end(
     selection: SessionSelection,
@@ -356,8 +359,8 @@ export class TokenVault {
   }
 
   /**
-   * Ends the oldest sessions of a user beyond `most`, inside the transaction of a login. The login's write to the user's
-   * row makes logins of one user follow each other, so that the limit holds however many there are at once.
+   * Ends the oldest sessions of a user beyond `most`, inside the transaction of a login. The login's write to the
+   * user's row makes logins of one user follow each other, so that the limit holds however many there are at once.
    */
   async endOldest(
     sql: Sql,
@@ -394,8 +397,8 @@ export class TokenVault {
   }
 
   /**
-   * Ends sessions whose timeout has passed by PostgreSQL's clock, at most `limit` of them, so that no token outlives its
-   * session: all that are, or the one with this id if it is.
+   * Ends sessions whose timeout has passed by PostgreSQL's clock, at most `limit` of them, so that no token outlives
+   * its session: all that are, or the one with this id if it is.
    */
   async endExpired(
     idleTimeoutMs: number,
@@ -440,7 +443,10 @@ export class TokenVault {
     return sql ? work(sql) : this.#db.transaction(work);
   }
 
-  /** `which` continues a WHERE over `user_sessions s JOIN users u`; `reason` is SQL over the row. Neither ever holds a value from outside. */
+  /**
+   * `which` continues a WHERE over `user_sessions s JOIN users u`; `reason` is SQL over the row. Neither ever
+   * holds a value from outside.
+   */
   async #end(
     sql: Sql,
     which: string,
@@ -486,8 +492,8 @@ export class TokenVault {
   }
 
   /**
-   * Live sessions in use whose tokens are due, and that nobody refreshes now: the access token, or the refresh token that
-   * bounds the session, ends within `aheadMs`, but not before half of its life is over.
+   * Live sessions in use whose tokens are due, and that nobody refreshes now: the access token, or the refresh token
+   * that bounds the session, ends within `aheadMs`, but not before half of its life is over.
    */
   async due(idleTimeoutMs: number, aheadMs: number, limit: number): Promise<string[]> {
     const rows = await this.#db.sql.query<{ id: string }>(

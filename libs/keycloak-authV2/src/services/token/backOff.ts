@@ -4,7 +4,9 @@ const MIN_MS = 1_000;
 const MAX_MS = 30_000;
 const MAX_ENTRIES = 10_000;
 
-/** How long to leave something alone that has failed: twice as long each time, up to 30 s, less up to a half by chance. */
+/**
+ * How long to leave something alone that has failed: twice as long each time, up to 30 s, less up to a half by chance.
+ */
 export class BackOff {
   readonly #held = new Map<string, { until: number; failures: number }>();
 

@@ -171,7 +171,8 @@ export async function callbackSurface(
         wrong(outcome) {
           const { status, code, cookies: set, location } = outcome as Answer;
           const { searchParams } = new URL(`${publicUrl.origin}${target}`);
-          // A parameter without a value counts as omitted, and none may come twice (RFC 6749 §3.1); those of other flows are not even to be named.
+          // A parameter without a value counts as omitted, and none may come twice (RFC 6749 §3.1); those of other
+          // flows are not even to be named.
           const once = (parameter: string, value: string | null): boolean =>
             searchParams.getAll(parameter).length === 1 && searchParams.get(parameter) === value;
           const good =

@@ -326,7 +326,10 @@ function logoutFault(
   return Number.isNaN(expiresAt.getTime()) ? 'a token without an end passes' : null;
 }
 
-/** The claims of a token that the realm signed, with the algorithm and key that the realm publishes; else what is wrong with it. */
+/**
+ * The claims of a token that the realm signed, with the algorithm and key that the realm publishes;
+ * else what is wrong with it.
+ */
 function signedClaims(
   token: string,
   key: KeyObject,

@@ -11,7 +11,9 @@ import { cookieSurface, originSurface, pathSurface, returnToSurface } from './re
 import { type Reader, storedSurface } from './stored.js';
 import type { Surface } from './trial.js';
 
-/** The same surfaces with what is usually written in their place. The oracle of each must tell that it lets things in. */
+/**
+ * The same surfaces with what is usually written in their place. The oracle of each must tell that it lets things in.
+ */
 export function knownBadSurfaces(random: Random): Record<string, Surface> {
   return {
     'stored value, tag of any length': storedSurface(

@@ -14,7 +14,9 @@ const isProblem =
 const never = (): boolean => false;
 const notNull = (outcome: unknown): boolean => outcome !== null;
 
-/** Cookie headers as they arrive: a byte a character (Latin-1), without the control characters that HTTP parsers refuse. */
+/**
+ * Cookie headers as they arrive: a byte a character (Latin-1), without the control characters that HTTP parsers refuse.
+ */
 export function cookieSurface(
   random: Random,
   read = (cookies: GatewayCookies, header: string): string | null => cookies.session(header),
@@ -297,7 +299,8 @@ function leaves(path: string | null, origin: string): string | null {
     if (reached !== origin || username !== '' || password !== '')
       return 'an accepted path leaves the origin';
   }
-  // What a Location header, or a browser that removes tabs and newlines and turns backslashes, might make something else of.
+  // What a Location header, or a browser that removes tabs and newlines and turns backslashes,
+  // might make something else of.
   return /^\/(?![/\\])[!-~]*$/.test(path) && !path.includes('\\')
     ? null
     : 'an accepted path is not plain ASCII below one slash';
@@ -407,7 +410,9 @@ export function pathSurface(
   };
 }
 
-/** Another reading that some server makes of an accepted path: by decoding again, leniently, folding, or resolving it. */
+/**
+ * Another reading that some server makes of an accepted path: by decoding again, leniently, folding, or resolving it.
+ */
 function secondReading(
   path: { raw: string; decoded: string } | null,
   target: string,

@@ -35,8 +35,8 @@ export function measure(load: Load): Promise<Measured> {
 }
 
 /**
- * Bare sockets and one prepared request: a generator that costs as much as the server would measure itself. An answer is
- * counted once its head is there, and as many bytes as it announces.
+ * Bare sockets and one prepared request: a generator that costs as much as the server would measure itself. An answer
+ * is counted once its head is there, and as many bytes as it announces.
  */
 async function generate({ port, path, headers, connections, seconds }: Load): Promise<Measured> {
   const requests = [headers].flat().map((fields) =>
@@ -110,7 +110,9 @@ if (process.send && process.env['BENCH_LOAD']) {
   process.send(measured, () => process.disconnect());
 }
 
-/** Measures several servers in turn, round after round, so that what disturbs one disturbs all; medians of the rounds. */
+/**
+ * Measures several servers in turn, round after round, so that what disturbs one disturbs all; medians of the rounds.
+ */
 export async function compare<Name extends string>(
   loads: Readonly<Record<Name, Load>>,
   rounds: number,

@@ -21,8 +21,9 @@ export interface Answered {
 
 /**
  * GET requests at a fixed rate, whether or not earlier ones were answered: a slow server must not make its own load
- * lighter. They come from a process of its own, which does nothing else, since the time of a request is the server's only
- * where its asker is not at work itself; each at a random moment of its turn, so that nothing else keeps step with them.
+ * lighter. They come from a process of its own, which does nothing else, since the time of a request is the
+ * server's only where its asker is not at work itself; each at a random moment of its turn, so that nothing
+ * else keeps step with them.
  */
 export class SteadyLoad {
   readonly #child: ChildProcess;
