@@ -21,6 +21,7 @@ const SLOW = [
   'apps/api-gateway-e2e/src/faces',
   'apps/api-gateway-e2e/src/guard',
   'apps/api-gateway-e2e/src/keys',
+  'apps/api-gateway-e2e/src/keycloakOptions',
   'apps/api-gateway-e2e/src/legacy',
   'apps/api-gateway-e2e/src/operating',
   'apps/api-gateway-e2e/src/outages',
