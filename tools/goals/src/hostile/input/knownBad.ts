@@ -119,7 +119,7 @@ function decodedOnce(target: string): { raw: string; decoded: string } | null {
     : null;
 }
 
-type RouteEntry = { path: string; upstream: string } & Partial<
+type RouteEntry = { path: unknown; upstream: string } & Partial<
   Omit<GatewayRoute, 'path' | 'upstream' | 'dropHeaders' | 'passHeaders'>
 >;
 const routeAsItStands = ({ path, upstream, ...rest }: RouteEntry): GatewayRoute => ({
@@ -137,7 +137,7 @@ const routeAsItStands = ({ path, upstream, ...rest }: RouteEntry): GatewayRoute 
   dropHeaders: new Set(),
   passHeaders: new Set(),
   ...rest,
-  path,
+  path: String(path),
   upstream: new URL(upstream),
 });
 
