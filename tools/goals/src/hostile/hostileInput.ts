@@ -4,7 +4,8 @@ import { configurationSurface, keyringSurface, routesSurface } from './input/con
 import { authorizationSurface, fieldsSurface } from './input/headers.js';
 import { bearerSurface, logoutSurface } from './input/jwts.js';
 import { knownBadSurfaces } from './input/knownBad.js';
-import { cookieSurface, originSurface, pathSurface, returnToSurface } from './input/requests.js';
+import { cookieSurface, originSurface, returnToSurface } from './input/requests.js';
+import { pathSurface } from './input/requestTargets.js';
 import { storedSurface } from './input/stored.js';
 import { Judge, type Surface } from './input/trial.js';
 

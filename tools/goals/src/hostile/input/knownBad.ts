@@ -7,7 +7,8 @@ import { Problem } from '../../../../../apps/api-gateway/src/request/errors.js';
 import type { Random } from '../../harness/random.js';
 import { ADDRESSES, configurationSurface, keyringSurface, routesSurface } from './configuration.js';
 import { bearerSurface, CLIENT, ISSUER, logoutSurface, NOW } from './jwts.js';
-import { cookieSurface, originSurface, pathSurface, returnToSurface } from './requests.js';
+import { cookieSurface, originSurface, returnToSurface } from './requests.js';
+import { pathSurface } from './requestTargets.js';
 import { type Reader, storedSurface } from './stored.js';
 import type { Surface } from './trial.js';
 
