@@ -1,6 +1,7 @@
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
 import { HttpBrowser, until } from '@session-gateway/testkit';
+import pg from 'pg';
 import { type Stack, startStack } from './stack.js';
 
 const SWITCH =
@@ -237,25 +238,22 @@ describe('a client that goes away', () => {
     const name = what.replaceAll(/\W/g, '');
     scripts.set(name, (socket) => void socket.write(what === 'a WebSocket' ? SWITCH : endless));
     await stack.restartGateway(0);
-    const held = stack.sql(
-      'BEGIN; LOCK TABLE user_sessions IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(1); COMMIT',
-    );
+    const holder = new pg.Client({ connectionString: stack.databaseUrl });
+    await holder.connect();
+    await holder.query('BEGIN; LOCK TABLE user_sessions IN ACCESS EXCLUSIVE MODE');
+    const gone = client(ask(`/own/${name}`));
     await until(
       async () =>
         (
           await stack.sql(
-            `SELECT 1 FROM pg_locks WHERE relation = 'user_sessions'::regclass AND mode = 'AccessExclusiveLock' AND granted`,
+            `SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%cookie_hash =%'`,
           )
         ).length > 0,
-      { what: 'the lock' },
-    );
-    const gone = client(ask(`/own/${name}`));
-    await until(
-      async () => (await stack.sql('SELECT 1 FROM pg_locks WHERE NOT granted')).length > 0,
       { what: 'the look-up' },
     );
     gone.resetAndDestroy();
-    await held;
+    await holder.query('COMMIT');
+    await holder.end();
     // Whoever stays gets through, later than the one that left.
     const stays = client(ask(`/own/${name}`));
     await atUpstream(name);

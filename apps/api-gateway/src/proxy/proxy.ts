@@ -1,11 +1,11 @@
-import { EventEmitter } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
-import { Agent, type Dispatcher, errors as undiciErrors } from 'undici';
+import { Agent, errors as undiciErrors } from 'undici';
 import { Problem } from '../request/errors.js';
 import type { Gateway } from '../gateway.js';
 import type { GatewayRoute } from '../settings/gatewayRoutes.js';
 import { hasBody } from '../request/headers.js';
+import { Exchange, type UpstreamAnswer } from './exchange.js';
 import { RequestBody } from './requestBody.js';
 import { SessionWatch } from './sessionWatch.js';
 import { timedUpstream } from './timedUpstream.js';
@@ -58,33 +58,33 @@ export function createProxy(gateway: Gateway): Proxy {
       const departure = new Departure(request, response);
       const access = await requireAccess(gateway, futile, route, request);
       if (departure.aborted) return;
-      const ask = (credentials: Credentials): Promise<Dispatcher.ResponseData> =>
+      const ask = (credentials: Credentials): Promise<UpstreamAnswer> =>
         timedUpstream(
           gateway,
           route,
           () => send(agent, gateway, route, request, credentials, departure),
           ({ statusCode }) => statusCode,
         );
-      const sendWith = async ({ credentials }: Access): Promise<Dispatcher.ResponseData> => {
+      const sendWith = async ({ credentials }: Access): Promise<UpstreamAnswer> => {
         const answer = await ask(credentials);
         if (
-          !asksForNonce(gateway, route, credentials, answer.statusCode, rawHeaders(answer)) ||
+          !asksForNonce(gateway, route, credentials, answer.statusCode, answer.rawHeaders) ||
           hasBody(request)
         )
           return answer;
-        discard(answer);
+        answer.discard();
         return ask(credentials);
       };
       let upstream = await sendWith(access);
       if (upstream.statusCode === 401 && mayRepeat(request)) {
         const renewed = await renewedAccess(gateway, futile, route, access).catch(
           (error: unknown) => {
-            discard(upstream);
+            upstream.discard();
             throw error;
           },
         );
         if (renewed !== null) {
-          discard(upstream);
+          upstream.discard();
           upstream = await sendWith(renewed);
           if (upstream.statusCode === 401 && renewed.caller?.kind === 'session')
             futile.add(route, renewed.caller.session.id);
@@ -93,17 +93,18 @@ export function createProxy(gateway: Gateway): Proxy {
       try {
         // As for a body that does not come: the server ends connections that take nothing for so long.
         socket.setTimeout(route.timeoutMs);
-        beginAnswer(response, upstream.statusCode, rawHeaders(upstream), route, gateway);
+        beginAnswer(response, upstream.statusCode, upstream.rawHeaders, route, gateway);
         // The head of a stream is news too; one of known length goes out with its first bytes. Node's
         // `flushHeaders` would write it as UTF-8.
-        if (!response.hasHeader('content-length')) response.write('', 'latin1');
+        if (!upstream.isWhole && !response.hasHeader('content-length'))
+          response.write('', 'latin1');
       } catch (error) {
-        upstream.body.destroy();
+        upstream.discard();
         throw error;
       }
       if (BODILESS.has(upstream.statusCode)) {
         // A 304 may tell the length of what it leaves out (RFC 9110 §8.6); undici misses those bytes.
-        upstream.body.resume();
+        upstream.discard();
         response.end();
         return;
       }
@@ -113,7 +114,7 @@ export function createProxy(gateway: Gateway): Proxy {
           watch.watch(access.caller, () => response.destroy()),
         );
       // Past this point the status is sent: a fault can only cut the answer short, which is what both sides then see.
-      await passOn(upstream.body, response);
+      await upstream.passOn(response);
     },
     tunnel: tunnels.open,
     cutTunnels: tunnels.close,
@@ -123,18 +124,18 @@ export function createProxy(gateway: Gateway): Proxy {
 
 /**
  * Whether the client has gone away: its answer's connection is closed, or the one that an answer behind others in a
- * pipeline waits for. An emitter does for undici what an AbortSignal does, which would cost an exception for every
- * request that ends well.
+ * pipeline waits for.
  */
-class Departure extends EventEmitter {
+class Departure {
   aborted: boolean;
+  /** What is to be done then. */
+  whenGone: () => void = () => undefined;
 
   constructor({ socket }: IncomingMessage, response: ServerResponse) {
-    super();
     this.aborted = socket.destroyed;
     const gone = (): void => {
       this.aborted = true;
-      this.emit('abort');
+      this.whenGone();
     };
     socket.once('close', gone);
     response.once('close', () => {
@@ -151,8 +152,8 @@ async function send(
   request: IncomingMessage,
   credentials: Credentials,
   departure: Departure,
-): Promise<Dispatcher.ResponseData> {
-  const attempt = (): Promise<Dispatcher.ResponseData> =>
+): Promise<UpstreamAnswer> {
+  const attempt = (): Promise<UpstreamAnswer> =>
     sendOnce(agent, gateway, route, request, credentials, departure);
   return attempt().catch((error: unknown) => {
     if (
@@ -184,7 +185,7 @@ async function sendOnce(
   request: IncomingMessage,
   credentials: Credentials,
   departure: Departure,
-): Promise<Dispatcher.ResponseData> {
+): Promise<UpstreamAnswer> {
   const body = hasBody(request) ? new RequestBody(request) : null;
   let isLate = false;
   let stop = (): void => undefined;
@@ -196,38 +197,33 @@ async function sendOnce(
       await proven(gateway, route, request, credentials),
     );
     if (route.preserveHost) headers.push('host', gateway.config.publicUrl.host);
-    const answer = agent.request({
+    const exchange = new Exchange(agent, {
       origin: route.upstream.origin,
       path: upstreamPath(route, request.url ?? '/'),
       method: request.method ?? 'GET',
       headers,
       body,
       headersTimeout: body ? route.timeoutMs : 0,
-      responseHeaders: 'raw',
-      signal: departure,
     });
-    // The answer may come when nobody waits for it any more, or be cut before anybody reads it.
-    answer.then(
-      ({ body: answered }) => void answered.on('error', () => undefined),
-      () => undefined,
-    );
+    departure.whenGone = () => exchange.cut();
+    if (departure.aborted) exchange.cut();
     if (body === null) {
       // undici's own clock may be a second late.
       const timer = setTimeout(() => {
         isLate = true;
-        departure.emit('abort');
+        exchange.cut();
       }, route.timeoutMs);
       stop = () => clearTimeout(timer);
-      return await answer;
+      return await exchange.sent;
     }
     // undici's clock starts when the body is through; until then, ours tells when it no longer moves.
     const stalled = new Promise<never>((_, reject) => {
       stop = watchBody(request, body, route.timeoutMs, (problem) => {
         reject(problem);
-        departure.emit('abort');
+        exchange.cut();
       });
     });
-    return await Promise.race([answer, stalled]);
+    return await Promise.race([exchange.sent, stalled]);
   } catch (error) {
     if (error instanceof Problem) throw error;
     if (
@@ -264,38 +260,6 @@ function watchBody(
   return stop;
 }
 
-/**
- * Sends on a body until all of it is out or either side is gone; a client that goes has the request
- * aborted, and with it the body. Node's `pipeline` would do, but builds an AbortController and an exception
- * for every answer that ends well.
- */
-function passOn(body: Dispatcher.ResponseData['body'], response: ServerResponse): Promise<void> {
-  return new Promise((resolve) => {
-    const cut = (): void => void response.destroy();
-    body.once('error', cut).once('close', () => {
-      if (!response.writableEnded) cut();
-    });
-    response.once('error', cut).once('close', () => {
-      body.destroy();
-      resolve();
-    });
-    // A client that went away earlier will not be told of once more.
-    if (response.destroyed) {
-      body.destroy();
-      resolve();
-    } else body.pipe(response);
-  });
-}
-
 /** An answer that stays open, and so may outlive the session that asked for it (HTML Standard §9.2). */
 const isEventStream = (response: ServerResponse): boolean =>
   /^text\/event-stream\b/i.test(String(response.getHeader('content-type') ?? ''));
-
-/** Name, value, name, value, … as `responseHeaders: 'raw'` has them. */
-const rawHeaders = ({ headers }: Dispatcher.ResponseData): string[] =>
-  headers as unknown as string[];
-
-/** Reads what is left of a short answer, so that its connection serves again; cuts a long one. */
-function discard({ body }: Dispatcher.ResponseData): void {
-  body.dump({ limit: 16_384 }).catch(() => body.destroy());
-}

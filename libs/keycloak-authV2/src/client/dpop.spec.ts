@@ -91,6 +91,14 @@ describe('proofs of possession', () => {
     expect(await calculateJwkThumbprint(protectedHeader.jwk!)).toBe(before.thumbprint);
   });
 
+  test.each(['{"cnf":{"jkt":"x"}}', '{ "cnf" : { "jkt" : "x" } }', '{"\\u0063nf":{"jkt":"x"}}'])(
+    'are found for a claim that is written as %s',
+    async (claims) => {
+      const token = `e30.${Buffer.from(claims).toString('base64url')}.`;
+      expect((await DpopKeys.from(ec())).binding(token)).toBe('another');
+    },
+  );
+
   test.each([
     ['a token without cnf', tokenFor(undefined)],
     ['no JWT', 'opaque'],
