@@ -24,5 +24,5 @@ export default {
   transform: {
     '^.+\\.ts$': ['ts-jest', { useESM: true, tsconfig: resolve(root, 'tsconfig.jest.json') }],
   },
-  testTimeout: integration ? 300_000 : 10_000,
+  testTimeout: integration ? 300_000 : 60_000,
 };
