@@ -55,6 +55,12 @@ try {
   const session = await follow(`${origin}/auth/session`, {}, jar);
   if (JSON.parse(session.body).user.preferred_username !== 'demo')
     throw new Error('/auth/session does not say who is logged in');
+  // Others than this machine are not to log in with the passwords that everybody knows.
+  const realm = `${origin}/realms/neurotracker/.well-known/openid-configuration`;
+  const asked = async (headers) => (await fetch(realm, { headers })).status;
+  const [here, elsewhere] = [await asked({}), await asked({ 'x-forwarded-for': '192.0.2.9' })];
+  if (here !== 200 || elsewhere !== 403)
+    throw new Error(`the development provider answered ${here} here and ${elsewhere} elsewhere`);
   console.log(`start: ${origin} answers, the demo user logs in`);
 } catch (error) {
   console.error(output);

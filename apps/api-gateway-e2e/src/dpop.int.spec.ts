@@ -1,4 +1,4 @@
-import { createHash, generateKeyPairSync } from 'node:crypto';
+import { createHash, generateKeyPairSync, type KeyObject } from 'node:crypto';
 import { createServer, type IncomingHttpHeaders, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, beforeEach, expect, test } from '@jest/globals';
@@ -7,10 +7,7 @@ import { calculateJwkThumbprint, decodeJwt, EmbeddedJWK, jwtVerify } from 'jose'
 import { WebSocket } from 'undici';
 import { problemCode, type Stack, startStack } from './stack.js';
 
-const newKey = (): string =>
-  generateKeyPairSync('ec', { namedCurve: 'P-256' })
-    .privateKey.export({ type: 'pkcs8', format: 'pem' })
-    .toString();
+const pem = (key: KeyObject): string => key.export({ type: 'pkcs8', format: 'pem' }).toString();
 
 /** What a resource server that holds to RFC 9449 §7.1 says of a request: the token, or why it is refused. */
 async function judged(
@@ -46,7 +43,8 @@ describeWith(['keycloak'], 'access tokens that are bound to a key', () => {
   let browser: HttpBrowser;
   let api: Server;
   let origin: string;
-  const [oldKey, nextKey] = [newKey(), newKey()];
+  const oldKey = pem(generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey);
+  const nextKey = pem(generateKeyPairSync('ed25519').privateKey);
   const settings = { nonce: undefined as string | undefined };
   const verdicts: string[] = [];
 

@@ -49,6 +49,7 @@ describeWith(['redis', 'keycloak'], 'a session with a real Keycloak', () => {
           created_at: expect.any(String),
           expires_at: expect.any(String),
           idle_expires_at: expect.any(String),
+          extendable: expect.any(Boolean),
           token_expires_at: expect.any(String),
           last_accessed_at: expect.any(String),
           // Keycloak's level of a login with a password, where the realm maps none.

@@ -225,6 +225,26 @@ describeWith(['keycloak'], "the provider's session of a session that is ended he
     expect((await browser.navigate(url)).location?.origin).toBe(stack.url);
   });
 
+  test("is over too where the browser has another person's session there, which Keycloak asks about", async () => {
+    const [browser, other] = [await stack.login('alice'), await stack.login('bob')];
+    const [own, theirs] = [await sidOf(browser), await sidOf(other)];
+    for (const cookie of other.cookies.list())
+      if (cookie.path.startsWith('/realms/')) browser.cookies.set(cookie);
+    const answer = await browser.post(`${stack.url}/auth/logout`);
+    const url = new URL((answer.json() as { logout_url: string }).logout_url);
+    await nothingOwed();
+    expect(await sidsAtKeycloak('alice')).not.toContain(own.sid);
+    const page = await browser.navigate(url);
+    expect([page.status, page.location, /<form[^>]*logout-confirm/.test(page.text)]).toEqual([
+      200,
+      null,
+      true,
+    ]);
+    expect(await sidsAtKeycloak('bob')).toEqual([theirs.sid]);
+    await other.post(`${stack.url}/auth/logout`);
+    await nothingOwed();
+  });
+
   test('is over too where it is an offline session', async () => {
     const { keycloak } = stack;
     const role = await keycloak!.admin('GET', '/roles/offline_access').catch(async () => {

@@ -56,7 +56,8 @@ describe('a gateway whose role lacks rights', () => {
 });
 
 describe('a gateway whose writes PostgreSQL drops without an error', () => {
-  test('answers no logout with 200 while the session lives, begins none, and is not ready', async () => {
+  test('answers no end of a session with 200 while it lives, and is not ready', async () => {
+    const other = await stack.login();
     const browser = await stack.login();
     const cookie = `session=${browser.cookies.get('session')!.value}`;
     const asked = (path: string, method = 'GET') => stack.ask(0, path, { cookie, method });
@@ -73,12 +74,15 @@ describe('a gateway whose writes PostgreSQL drops without an error', () => {
     for (const [path, method] of [
       ['/auth/logout', 'POST'],
       [`/auth/sessions/${id}`, 'DELETE'],
+      ['/auth/sessions', 'DELETE'],
     ] as const)
       expect(await asked(path, method)).toMatchObject({
         status: 503,
         code: 'storage_unavailable',
       });
     expect((await asked('/auth/session')).status).toBe(200);
+    expect((await other.get(`${stack.url}/auth/session`)).status).toBe(200);
+    await other.close();
     // Started anew it looks at once; one that runs looks every half minute.
     gateway = await startAs();
     await until(async () => /drops the write/.test(await reasonOf('database')), SOON);

@@ -34,11 +34,12 @@ function verify(r)
   for _, name in ipairs { 'Subject', 'Session', 'Roles', 'Acr', 'Roles-Truncated' } do
     r.headers_in['X-Auth-' .. name] = told['x-auth-' .. name:lower()]
   end
-  -- The gateway's cookie is not for the application: write the name of SESSION_COOKIE_NAME here where that is set.
-  local kept = {}
-  for cookie in (r.headers_in['Cookie'] or ''):gmatch('[^;]+') do
-    local name = cookie:match('^%s*(.-)%s*=') or ''
-    if name ~= 'session' and name ~= '__Host-session' then kept[#kept + 1] = cookie:match('^%s*(.*)$') end
+  -- The gateway's cookie is not for the application. With https it is __Host-session, and `session` is the application's
+  -- own; with http it is `session`. Write the name of SESSION_COOKIE_NAME here where that is set.
+  local cookies, own, kept = r.headers_in['Cookie'] or '', 'session', {}
+  if (';' .. cookies):match(';%s*__Host%-session%s*=') then own = '__Host-session' end
+  for cookie in cookies:gmatch('[^;]+') do
+    if cookie:match('^%s*(.-)%s*=') ~= own then kept[#kept + 1] = cookie:match('^%s*(.*)$') end
   end
   r.headers_in['Cookie'] = #kept > 0 and table.concat(kept, '; ') or nil
   return apache2.OK

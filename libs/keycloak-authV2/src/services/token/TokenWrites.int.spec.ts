@@ -43,6 +43,13 @@ const FAULTS: [what: string, spoil: string, mend: string][] = [
     ),
     NO_TRIGGER,
   ],
+  [
+    'a right that is missing',
+    trigger(
+      `IF ${TOKENS_CHANGE} THEN RAISE EXCEPTION 'permission denied' USING ERRCODE = '42501'; END IF;`,
+    ),
+    NO_TRIGGER,
+  ],
 ];
 
 describe('new tokens that PostgreSQL does not take', () => {
