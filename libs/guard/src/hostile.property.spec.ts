@@ -51,12 +51,20 @@ const jsonPart = fc
   .json({ maxDepth: 3 })
   .map((text) => Buffer.from(text).toString('base64url') || 'e30');
 const odd = fc.string({ unit: 'binary', maxLength: 60 });
-/** A text with one character replaced, left out or put in. */
+/**
+ * The bytes that a JWT stands for; null for what is none. The last character of a part may be written in more ways than one
+ * (RFC 4648 §3.5), and blanks may stand around it in its field.
+ */
+const bytesOf = (jwt: string): string | null => {
+  const parts = /^ *([\w-]+)\.([\w-]+)\.([\w-]+) *$/.exec(jwt)?.slice(1);
+  return parts?.map((part) => Buffer.from(part, 'base64url').toString('hex')).join('.') ?? null;
+};
+/** A JWT with one character replaced, left out or put in, and another one for that. */
 const nearly = (text: string) =>
   fc
     .tuple(fc.nat(text.length - 1), fc.constantFrom(0, 1), fc.string({ maxLength: 2 }))
     .map(([at, cut, put]) => text.slice(0, at) + put + text.slice(at + cut))
-    .filter((changed) => changed !== text);
+    .filter((changed) => bytesOf(changed) !== bytesOf(text));
 
 describe('hostile requests', () => {
   test('with any fields are refused by a GuardError', async () => {
