@@ -106,7 +106,8 @@ export {
   RefreshTokenManager,
   WAIT_MS,
 } from './services/token/RefreshTokenManager.js';
-export { type EndOptions, type SessionSelection, TokenVault } from './services/token/TokenVault.js';
+export type { EndOptions, SessionSelection } from './services/token/endRows.js';
+export { TokenVault } from './services/token/TokenVault.js';
 export type { EndedSession, EndReason } from './services/audit/endedSession.js';
 export { SETTLE_MS, WRITE_MS } from './services/token/TokenWrites.js';
 export type { UnreadableReason } from './reasons.js';

@@ -1,7 +1,7 @@
 import type { Database, Sql } from '@session-gateway/database';
 import { AuthError } from '../../errors.js';
 import type { EndedSession } from '../audit/endedSession.js';
-import type { SessionSelection } from '../token/TokenVault.js';
+import type { SessionSelection } from '../token/endRows.js';
 import { afterEnding, type Enders } from './endSessions.js';
 import type { LogoutRequest } from './logoutToken.js';
 

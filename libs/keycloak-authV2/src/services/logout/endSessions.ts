@@ -1,7 +1,8 @@
 import type { SessionEvents } from '../audit/sessionEvents.js';
 import type { SessionStore } from '../session/SessionStore.js';
 import type { EndedSession, EndReason } from '../audit/endedSession.js';
-import type { EndOptions, SessionSelection, TokenVault } from '../token/TokenVault.js';
+import type { EndOptions, SessionSelection } from '../token/endRows.js';
+import type { TokenVault } from '../token/TokenVault.js';
 import type { ProviderLogouts } from './ProviderLogouts.js';
 
 /** What ending a session takes. */

@@ -1,14 +1,22 @@
 import { type Database, keepNewest, type Sql } from '@session-gateway/database';
 import type { TokenSet } from '../../client/tokenSet.js';
-import { AuthError } from '../../errors.js';
 import type { EndedSession, EndReason } from '../audit/endedSession.js';
-import { actorOf, type Origin } from '../audit/sessionEvents.js';
+import { actorOf } from '../audit/sessionEvents.js';
 import type { TokenEncryption } from '../encryption/TokenEncryption.js';
 import { type OwedCall, oweLogouts } from '../logout/owedLogouts.js';
 import { EXPIRY_REASON_SQL, idleMsSql, isOverSql } from '../session/sessionTimes.js';
-import { rowIdOf, shownIdSql } from '../session/shownId.js';
+import { rowIdOf } from '../session/shownId.js';
 import { onServerClock } from '../session/serverClock.js';
 import { SharedReads } from '../sharedReads.js';
+import {
+  dropped,
+  type EndedRow,
+  type EndOptions,
+  endRows,
+  type SessionSelection,
+  WANTED,
+  whichOf,
+} from './endRows.js';
 
 const TABLE = 'user_sessions';
 /** After a start of PostgreSQL: whoever holds new tokens writes them before others ask the provider for more. */
@@ -24,36 +32,6 @@ const NOBODY: TokenSet['identity'] = {
   roles: null,
 };
 type TokenColumn = 'access_token' | 'refresh_token' | 'id_token';
-
-/** Which sessions to end. `exceptId` keeps one of a subject's sessions; `most` of everybody's are a batch. */
-export type SessionSelection =
-  | { createdBefore: Date; most: number }
-  | { id: string; subject?: string }
-  | { sid: string; subject?: string }
-  | { subject: string; exceptId?: string };
-
-/** Ends that somebody wants here. Of the others the provider knows already, or its session is to go on. */
-const WANTED: ReadonlySet<EndReason> = new Set([
-  'logout',
-  'ended_by_user',
-  'ended_by_admin',
-  'replaced',
-  'session_limit',
-  'subject_changed',
-]);
-
-export interface EndOptions extends Origin {
-  /** The transaction of the caller; without one the end is a transaction of its own. */
-  sql?: Sql;
-  /** Ends only if nobody wrote since. */
-  seenVersion?: number;
-  /** Whether the provider's session is to end too; by default where somebody wants the end. */
-  atProvider?: boolean;
-  /** The provider's session that somebody goes on with: it is left alone. */
-  exceptSid?: string | null;
-  /** For so long what is owed to the provider is sent only when told to. */
-  heldMs?: number;
-}
 
 /** The refresh lease is the caller's. */
 export interface Claimed {
@@ -76,27 +54,13 @@ export type Claim =
   | { kind: 'held' }
   | { kind: 'ended' };
 
-interface EndedRow {
-  id: string;
-  cookie_hash: Buffer | null;
-  refresh_token: string | null;
-  id_token: string | null;
-  refresh_expires_at: Date | null;
-  refresh_is_over: boolean;
-  sid: string | null;
-  subject: string;
-  reason: EndReason;
-  /** Whether the row says so now: a trigger or a rule may have it otherwise, without an error. */
-  is_over: boolean;
-}
-
 interface SealedEntry {
   version: number;
   sealed: string;
 }
 
 /**
- * The only reader and writer of the token columns. Tokens are opened for the length of a call; what is kept between
+ * The only reader and writer of the token columns, by `endRows` too. Tokens are opened for the length of a call; what is kept between
  * calls are sealed values. Every write raises `version`, which fences out whoever read the row before.
  */
 export class TokenVault {
@@ -334,28 +298,8 @@ export class TokenVault {
     reason: EndReason,
     options: EndOptions,
   ): Promise<EndedSession[]> {
-    const { seenVersion = null } = options;
-    if ('most' in selection)
-      return this.#endAndOwe(
-        options,
-        reason,
-        `s.id IN (SELECT id FROM user_sessions WHERE is_active AND created_at < $1 LIMIT $2) AND s.is_active FOR NO KEY UPDATE OF s`,
-        [selection.createdBefore, selection.most],
-      );
-    const wanted: { id?: string; sid?: string; subject?: string; exceptId?: string } = selection;
-    return this.#endAndOwe(
-      options,
-      reason,
-      `s.is_active AND ($1::text IS NULL OR s.id = $1) AND ($2::text IS NULL OR s.keycloak_session_id = $2)
-      AND ($3::text IS NULL OR u.keycloak_id = $3) AND ($4::text IS NULL OR s.id <> $4) AND ($5::int IS NULL OR s.version = $5) FOR NO KEY UPDATE OF s`,
-      [
-        wanted.id ?? null,
-        wanted.sid ?? null,
-        wanted.subject ?? null,
-        wanted.exceptId ?? null,
-        seenVersion,
-      ],
-    );
+    const { which, values } = whichOf(selection, options.seenVersion ?? null);
+    return this.#endAndOwe(options, reason, which, values);
   }
 
   /**
@@ -404,13 +348,12 @@ export class TokenVault {
     idleTimeoutMs: number,
     { limit = 1, id = null }: { limit?: number; id?: string | null },
   ): Promise<EndedSession[]> {
-    const rows = await this.#end(
-      this.#db.sql,
-      `s.is_active AND ${isOverSql('$1')}${id === null ? '' : ' AND s.id = $3'} LIMIT $2 FOR NO KEY UPDATE OF s SKIP LOCKED`,
-      [idleTimeoutMs, limit, ...(id === null ? [] : [id])],
-      `CASE WHEN s.expires_at <= now() THEN ${EXPIRY_REASON_SQL} ELSE 'idle_timeout' END`,
-      'gateway',
-    );
+    const rows = await endRows(this.#db.sql, {
+      which: `s.is_active AND ${isOverSql('$1')}${id === null ? '' : ' AND s.id = $3'} LIMIT $2 FOR NO KEY UPDATE OF s SKIP LOCKED`,
+      values: [idleTimeoutMs, limit, ...(id === null ? [] : [id])],
+      reason: `CASE WHEN s.expires_at <= now() THEN ${EXPIRY_REASON_SQL} ELSE 'idle_timeout' END`,
+      actor: 'gateway',
+    });
     return rows.map((row) => this.#endedSession(row, 'gateway', null));
   }
 
@@ -423,7 +366,7 @@ export class TokenVault {
   ): Promise<EndedSession[]> {
     const actor = actorOf(reason, origin);
     const end = (on: Sql): Promise<EndedRow[]> =>
-      this.#end(on, which, values, `'${reason}'`, actor, origin.ipAddress);
+      endRows(on, { which, values, reason: `'${reason}'`, actor, ipAddress: origin.ipAddress });
     if (!(atProvider ?? WANTED.has(reason)))
       return (await end(sql ?? this.#db.sql)).map((row) => this.#endedSession(row, actor, null));
     const work = async (on: Sql): Promise<EndedSession[]> => {
@@ -441,39 +384,6 @@ export class TokenVault {
       return rows.map((row) => this.#endedSession(row, actor, owed.get(row.id) ?? null));
     };
     return sql ? work(sql) : this.#db.transaction(work);
-  }
-
-  /**
-   * `which` continues a WHERE over `user_sessions s JOIN users u`; `reason` is SQL over the row. Neither ever
-   * holds a value from outside.
-   */
-  async #end(
-    sql: Sql,
-    which: string,
-    values: unknown[],
-    reason: string,
-    actor: string,
-    ipAddress: string | null = null,
-  ): Promise<EndedRow[]> {
-    const rows = await sql.query<EndedRow>(
-      `WITH ending AS (
-         SELECT s.id, s.cookie_hash, s.refresh_token, s.id_token, s.refresh_expires_at, coalesce(s.refresh_expires_at <= now(), false) AS refresh_is_over,
-           s.keycloak_session_id AS sid, u.keycloak_id AS subject, ${reason} AS reason
-         FROM user_sessions s JOIN users u ON u.id = s.user_id WHERE ${which}),
-       ended AS (
-         UPDATE user_sessions s SET is_active = false, ended_at = now(), end_reason = ending.reason, access_token = NULL, refresh_token = NULL, id_token = NULL,
-           version = s.version + 1, updated_at = now(), refresh_lease_owner = NULL, refresh_lease_until = NULL
-         FROM ending WHERE s.id = ending.id
-         RETURNING s.id, NOT s.is_active AND coalesce(s.access_token, s.refresh_token, s.id_token) IS NULL AS is_over),
-       noted AS (
-         INSERT INTO session_events (event, session_id, subject, sid, reason, actor, ip_address)
-         SELECT 'session_ended', ${shownIdSql('id')}, subject, sid, reason, $${values.length + 1}::text, $${values.length + 2}::text
-         FROM ending JOIN ended USING (id) WHERE ended.is_over)
-       SELECT ending.*, coalesce(ended.is_over, false) AS is_over FROM ending LEFT JOIN ended USING (id)`,
-      [...values, actor, ipAddress],
-    );
-    if (rows.some((row) => !row.is_over)) throw dropped('the end of a session');
-    return rows;
   }
 
   #endedSession(row: EndedRow, actor: string, owedId: string | null): EndedSession {
@@ -538,7 +448,3 @@ export class TokenVault {
     keepNewest(this.#sealed, id, entry, this.#maxSealed);
   }
 }
-
-/** Such a write must not be taken for done. */
-const dropped = (what: string): AuthError =>
-  new AuthError('storage_unavailable', `PostgreSQL drops the write of ${what} without an error`);
