@@ -98,8 +98,8 @@ export interface ProviderStubOptions extends Partial<StubSettings> {
 }
 
 /**
- * A tiny OpenID Provider with Keycloak's routes and Keycloak's reaction to a replayed refresh
- * token, for tests of faults.
+ * A tiny OpenID Provider with Keycloak's routes and Keycloak's reaction to a replayed refresh token, for tests of faults. All
+ * of its routes are in one file: they share its settings and counts.
  */
 export async function startProviderStub(options: ProviderStubOptions = {}): Promise<ProviderStub> {
   const {

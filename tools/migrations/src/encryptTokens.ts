@@ -57,7 +57,8 @@ export interface JobParts {
 /**
  * Rewrites every token of a table for one target, while other programs write the same rows. Rows are read without
  * locks, and written only if they are still exactly what was read; who loses that race is met again in the next sweep.
- * A run is done after a sweep from the start that found nothing to write.
+ * A run is done after a sweep from the start that found nothing to write. The run's order is told in one file; its steps
+ * are in files of their own.
  */
 export async function encryptTokens(options: JobOptions, parts: JobParts): Promise<JobResult> {
   const { db, keyring } = parts;

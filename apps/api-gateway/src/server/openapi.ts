@@ -28,7 +28,10 @@ const ADMIN: readonly ProblemCode[] = [
   'provider_unavailable',
 ];
 
-/** What each of the gateway's own routes is for; a test holds this equal to the routes that there are. */
+/**
+ * What each of the gateway's own routes is for; a test holds this equal to the routes that there are. The file is long
+ * because the table is.
+ */
 export const OPERATIONS: Readonly<Record<string, Operation>> = {
   'GET /': {
     summary: 'The start page',

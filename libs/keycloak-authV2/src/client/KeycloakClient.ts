@@ -39,6 +39,7 @@ const MAX_END_SESSION_URL = 2_048;
  * anew after a failure, so the provider may be away when the process starts.
  * Every failure is an AuthError: `provider_unavailable` (worth another try), `provider_rejected` (our configuration),
  * `reauthentication_required` (`invalid_grant`), `callback_rejected`.
+ * In one file, since every call shares one discovery, one client authentication and one view of the provider's health.
  */
 export class KeycloakClient {
   #options: KeycloakClientOptions;

@@ -75,7 +75,8 @@ interface Overdue {
  * Renews a session's tokens exactly once, however many requests and processes ask at the same time. In the process,
  * callers for one session share one promise; between processes a lease on the row decides, with `version` as fence. No
  * transaction or connection is held while the provider is asked, and nothing depends on the client that asked first.
- * Holds no token between calls, but for those that PostgreSQL could not take yet.
+ * Holds no token between calls, but for those that PostgreSQL could not take yet. One file, so that the order of claim,
+ * call, write and release can be read at once.
  */
 export class RefreshTokenManager {
   readonly #o: Required<Omit<RefreshTokenManagerOptions, 'onOutcome'>> &
