@@ -13,8 +13,11 @@ import { variant } from '../harness/variants.js';
 const SURVIVORS = 2;
 const LEASE_MS = 8_000;
 const LATENCY_MS = 1_000;
-/** In leases: the others go on within a second of the lease's end, and a refresh takes its time. */
-const SLOWEST = (LEASE_MS + 1_000 + LATENCY_MS) / LEASE_MS;
+/**
+ * In leases: the others go on within a second of its end, and the provider takes its time for each call. Where it refuses
+ * the token its metadata are looked at before the session is ended, in case it goes by another issuer for a while.
+ */
+const slowest = (calls: number): number => (LEASE_MS + 1_000 + calls * LATENCY_MS) / LEASE_MS;
 const CI = 5;
 const FULL = 50;
 /** Victims that run at the same time. */
@@ -52,17 +55,9 @@ await runGoal('F3', async ({ full, progress }) => {
     const points: Record<string, Killed> = {};
     let passed = true;
     for (const [point, spent] of POINTS) {
-      let killed = await killAt(cluster, entry, point, each, 0);
-      let outcome = isExpected(killed, each, spent);
-      // Once more where nothing but the time is wrong: the machine may have stood still, a lease that is too long is there again.
-      if (outcome && killed.slowest > SLOWEST) {
-        progress(() => `${point}, too slow, once more: ${JSON.stringify(killed)}`);
-        killed = await killAt(cluster, entry, point, each, 0);
-        outcome = isExpected(killed, each, spent);
-      }
-      points[point] = killed;
+      const killed = (points[point] = await killAt(cluster, entry, point, each, 0));
       progress(() => `${point}: ${JSON.stringify(killed)}`);
-      passed &&= outcome && killed.slowest <= SLOWEST;
+      passed &&= isExpected(killed, each, spent) && killed.slowest <= slowest(spent ? 2 : 1);
     }
     // Where the provider lets a token be used twice, not even that one session is lost.
     const forgiving = await killAt(cluster, entry, 'request sent', AT_ONCE, 1);
