@@ -245,7 +245,7 @@ async function heldUp(cluster: Cluster): Promise<number> {
 /** What a writer of PostgreSQL gets, against what SECURITY.md says. */
 async function rowsSwapped(cluster: Cluster): Promise<Record<string, string>> {
   const unlike: Record<string, string> = {};
-  for (const [what, { write, expected }] of Object.entries(POSTGRES_WRITES)) {
+  for (const [what, { write, undo, expected }] of Object.entries(POSTGRES_WRITES)) {
     const [a, b] = [await cluster.session('ann'), await cluster.session('ben')];
     await write(cluster, a, b);
     // No copy is asked: what is in PostgreSQL is what is looked at.
@@ -264,6 +264,7 @@ async function rowsSwapped(cluster: Cluster): Promise<Record<string, string>> {
       ...(roles ? ['roles: as written'] : []),
     ].join(', ');
     if (seen !== expected) unlike[what] = `${seen} instead of ${expected}`;
+    await undo?.(cluster, a, b);
   }
   return unlike;
 }

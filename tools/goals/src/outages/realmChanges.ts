@@ -49,6 +49,8 @@ async function tried(cluster: Cluster, change: Change, i: number): Promise<strin
     check('answered', await scene.refresh(), change.answer);
     check('session', await fateOf(scene), change.session);
     check('told', await lastWordOn(scene), change.told);
+    if (change.role)
+      check(change.role.name, (await rolesOf(scene)).includes(change.role.name), change.role.held);
   } finally {
     await undo?.();
   }
@@ -111,6 +113,11 @@ async function fateOf({ cluster, session }: Scene): Promise<string> {
     [session.id],
   );
   return row?.is_active === true ? 'kept' : String(row?.end_reason);
+}
+
+async function rolesOf({ cluster, session }: Scene): Promise<string[]> {
+  const { headers } = await cluster.ask(0, '/auth/verify', session);
+  return String(headers['x-auth-roles'] ?? '').split(',');
 }
 
 /** What was last written down about the session; what the provider is told of it afterwards comes in its own time. */

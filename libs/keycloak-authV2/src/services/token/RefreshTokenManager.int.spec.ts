@@ -95,6 +95,21 @@ describe('refreshing a session', () => {
     expect(world.provider.counts.invalidGrants).toBeGreaterThan(0);
   });
 
+  test('of one person in many sessions leaves room for others, who are not last', async () => {
+    const own = world.node();
+    const crowd: Session[] = [];
+    for (const name of ['crowd', 'somebody-else']) world.provider.setUser(name, { sub: name });
+    for (let i = 0; i < 60; i++) crowd.push((await world.login(own, 'crowd')).session);
+    const { session } = await world.login(own, 'somebody-else');
+    let done = 0;
+    const refreshing = crowd.map((one) => own.manager.refresh(one).then(() => done++));
+    await own.manager.refresh(session);
+    const before = done;
+    await Promise.all(refreshing);
+    // Four at a time are one person's; as many as the provider bears at once would be 32.
+    expect(before).toBeLessThan(30);
+  });
+
   test('waits for another process that holds the lease, and takes over when that one has died', async () => {
     const { session } = await world.login(nodes[0]!);
     const dead = await nodes[0]!.vault.claimRefresh(

@@ -181,8 +181,14 @@ const PEOPLE: readonly Change[] = [
   ),
   unseen('a required action', person({ requiredActions: ['UPDATE_PASSWORD'] })),
   unseen('another address', person({ email: 'another@example.com' })),
-  unseen('a role given', realmRole('admin', 'POST')),
-  unseen('a role taken away', realmRole('user', 'DELETE')),
+  {
+    ...unseen('a role given', realmRole('admin', 'POST')),
+    role: { name: 'realm:admin', held: true },
+  },
+  {
+    ...unseen('a role taken away', realmRole('user', 'DELETE')),
+    role: { name: 'realm:user', held: false },
+  },
 ];
 
 const SESSIONS: readonly Change[] = [

@@ -29,6 +29,8 @@ export interface Change {
   readonly session: string;
   /** Event and reason of the audit trail's last word on it; null: nothing but the login. */
   readonly told: string | null;
+  /** Whether the session has a role after that refresh. */
+  readonly role?: { readonly name: string; readonly held: boolean };
   /** Of the first refresh after it was undone; default: `200` where the session was kept. */
   readonly later?: string;
 }
