@@ -21,6 +21,8 @@ export interface UpstreamAnswer {
   passOn(response: ServerResponse): Promise<void>;
   /** Throws the body away: a short one is read, so that its connection serves again. */
   discard(): void;
+  /** Ends the answer, and with it its connection, wherever it is. */
+  cut(): void;
 }
 
 /**

@@ -99,7 +99,7 @@ export function createProxy(gateway: Gateway): Proxy {
         if (!upstream.isWhole && !response.hasHeader('content-length'))
           response.write('', 'latin1');
       } catch (error) {
-        upstream.discard();
+        upstream.cut();
         throw error;
       }
       if (BODILESS.has(upstream.statusCode)) {
